@@ -1,0 +1,56 @@
+//! What the samples mean.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::observe::{Memory, TableReading};
+
+/// The state of the table and where it is going, at the time of one sample.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Time since boot of the sample behind this estimate.
+    pub at: Duration,
+    /// The table as read.
+    pub table: TableReading,
+    /// New entries a second; `None` without hooks (no kernel statistic has it) or before the second sample.
+    pub insert_rate: Option<f64>,
+    /// Entries freed a second; `None` as above.
+    pub destroy_rate: Option<f64>,
+    /// Entries a second by which the count grows: the larger of a short and a long average. Never NaN; negative when
+    /// the table drains.
+    pub growth: f64,
+    /// Entries expected after the policy's horizon.
+    pub forecast: u64,
+    /// Time until the count reaches max at this growth; `None` when it does not grow.
+    pub time_to_full: Option<Duration>,
+    /// New flows refused for a full table since the previous sample.
+    pub table_full: u64,
+    /// Entries evicted since the previous sample.
+    pub early_drops: u64,
+    /// Chain lengths over the inserts since the previous sample; `None` without hooks or without inserts.
+    pub chains: Option<ChainStats>,
+    /// How long a resize would stall all conntrack packets now (`nf_conntrack_hash_resize` rehashes every tuple).
+    pub resize_stall: Duration,
+    /// The host's memory.
+    pub memory: Memory,
+    /// Bytes one entry takes.
+    pub entry_bytes: u64,
+}
+
+/// Chain lengths at insert, both directions together.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ChainStats {
+    /// Chains measured: two for each insert.
+    pub measured: u64,
+    /// Mean number of other entries in the chain.
+    pub mean: f64,
+    /// Half of the chains were no longer than this.
+    pub p50: u64,
+    /// 99 of 100 chains were no longer than this.
+    pub p99: u64,
+    /// The longest.
+    pub max: u64,
+    /// The mean that an even hash gives: 2 × count / buckets.
+    pub expected_mean: f64,
+}

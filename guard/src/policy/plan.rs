@@ -1,0 +1,64 @@
+//! What is to change, and why: the whole of what `actuate` may do.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A kernel setting that the guard may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Setting {
+    /// `net.netfilter.nf_conntrack_max`, entries.
+    Max,
+    /// `net.netfilter.nf_conntrack_buckets`, buckets.
+    Buckets,
+}
+
+/// Which rule asks for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// The forecast passes the high-water mark within the horizon.
+    RaiseMax,
+    /// The table is small enough for a resize now and may grow large later.
+    PresizeBuckets,
+}
+
+/// One setting's way from the old to the new value.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// What is written.
+    pub setting: Setting,
+    /// The value read before.
+    pub old: u64,
+    /// The value to write.
+    pub new: u64,
+    /// The rule that asks for it.
+    pub rule: Rule,
+    /// The readings that made the rule fire, as one line for people.
+    pub evidence: String,
+    /// What should follow, as one line for people.
+    pub predicted: String,
+}
+
+/// A rule fired, but nothing may be done (or not all that it wanted): the reason. Logged when it is new, not each tick.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// The setting that stays.
+    pub setting: Setting,
+    /// The rule that asked.
+    pub rule: Rule,
+    /// Why not, and what the operator can do about it. Holds no figure that moves from tick to tick.
+    pub reason: String,
+}
+
+/// All changes of one tick, in the order in which they are to be written.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Plan {
+    /// Time since boot of the estimate behind it.
+    pub at: Duration,
+    /// What to write; empty in calm.
+    pub changes: Vec<Change>,
+    /// What the rules wanted and could not have.
+    pub held: Vec<Held>,
+}
