@@ -1,0 +1,70 @@
+//! The systemd unit.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Outcome, Tools, accepts, outcome, refused, run, skipped};
+
+/// Where the unit expects the daemon.
+const INSTALLED: &str = "/usr/local/bin/conntrack-guard";
+const VERIFIES: &str = "systemd accepts the unit";
+const CONTROL: &str = "systemd refuses the unit with a misspelt key";
+
+pub(super) fn check(unit: &Path, tools: &Tools) -> Result<Vec<Outcome>> {
+    let text = fs::read_to_string(unit).with_context(|| format!("cannot read {}", unit.display()))?;
+    let mut outcomes = vec![
+        outcome("the daemon takes every command line of the unit", command_lines(&text, &tools.binary)),
+        outcome("the unit owns the folders that the daemon writes to", folders(&text)),
+    ];
+    if Command::new("systemd-analyze").arg("--version").output().is_ok() {
+        outcomes.push(outcome(VERIFIES, verify(&text, &tools.binary)));
+        let broken = text.replacen("Restart=", "Restrat=", 1);
+        outcomes.push(outcome(CONTROL, refused(verify(&broken, &tools.binary), "Restrat")));
+    } else {
+        let reason = "systemd-analyze is not here; it comes with the package systemd";
+        outcomes.extend([VERIFIES, CONTROL].map(|name| skipped(name, reason)));
+    }
+    Ok(outcomes)
+}
+
+/// The values of `key`, in order. A unit may give a key more than once.
+fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
+    unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).map(str::trim).collect()
+}
+
+fn command_lines(unit: &str, binary: &Path) -> Result<()> {
+    for (key, verb) in [("ExecStart", "run"), ("ExecStopPost", "restore")] {
+        let [line] = values(unit, key)[..] else { anyhow::bail!("the unit should have one {key}=") };
+        let mut words = line.split_whitespace().map(str::to_owned);
+        ensure!(words.next().as_deref() == Some(INSTALLED), "{key}= should start {INSTALLED}, but is {line}");
+        let arguments: Vec<String> = words.collect();
+        ensure!(arguments.first().is_some_and(|word| word == verb), "{key}= should {verb}, but is {line}");
+        accepts(binary, &arguments).with_context(|| format!("{key}={line}"))?;
+    }
+    Ok(())
+}
+
+fn folders(unit: &str) -> Result<()> {
+    for key in ["StateDirectory", "RuntimeDirectory"] {
+        ensure!(values(unit, key) == ["conntrack-guard"], "{key}= should be conntrack-guard");
+    }
+    Ok(())
+}
+
+/// `systemd-analyze verify` of the unit as installed, with the binary that was built in place of the one on the host.
+/// Its warnings count: it exits with 0 after some that leave a line of the unit without effect.
+fn verify(unit: &str, binary: &Path) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let rendered = scratch.path().join("conntrack-guard.service");
+    let binary = binary.to_str().context("the binary's path is not UTF-8")?;
+    fs::write(&rendered, unit.replace(INSTALLED, binary))?;
+    // Other units of this host may be broken; only this one is judged.
+    let said =
+        run(Command::new("systemd-analyze").args(["verify", "--recursive-errors=no", "--man=no"]).arg(&rendered))?;
+    let about: Vec<&str> = said.lines().filter(|line| line.contains("conntrack-guard.service")).collect();
+    ensure!(about.is_empty(), "systemd-analyze verify says:\n{}", about.join("\n"));
+    Ok(())
+}
