@@ -1,0 +1,14 @@
+//! The table is full: `early_drop` looked for an entry to evict.
+
+use super::count_interruptible;
+use crate::maps::slot;
+
+/// Counts an eviction, or the new flow that was refused because there was none.
+#[inline(always)]
+pub fn early_dropped(evicted: bool) {
+    let Some(slot) = slot() else { return };
+    // SAFETY: this CPU's slot.
+    let counter = unsafe { if evicted { &raw mut (*slot).early_drops } else { &raw mut (*slot).table_full } };
+    // SAFETY: as above. The caller may be a process that sends, which a softirq interrupts.
+    unsafe { count_interruptible(counter) };
+}

@@ -1,0 +1,29 @@
+//! What each hooked function means for the counters.
+
+pub mod delete;
+pub mod drop;
+pub mod insert;
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
+/// Adds one where a softirq may interrupt the same counter's update on this CPU.
+///
+/// # Safety
+/// `counter` must point into this CPU's slot.
+#[inline(always)]
+unsafe fn count_interruptible(counter: *mut u64) {
+    // The intrinsic, because `AtomicU64::fetch_add` is left out of `core` on targets without compare-and-swap. Relaxed
+    // and its result unused, it is the one atomic instruction that kernels have always had.
+    // SAFETY: a live, aligned map value.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+}
+
+/// Adds one where bottom halves are off and so nothing comes between.
+///
+/// # Safety
+/// `counter` must point into this CPU's slot, and the hooked function must run with bottom halves off.
+#[inline(always)]
+unsafe fn count(counter: *mut u64) {
+    // SAFETY: a live, aligned map value.
+    unsafe { *counter += 1 };
+}

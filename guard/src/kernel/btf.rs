@@ -1,0 +1,353 @@
+//! The few types the guard needs, read from the kernel's BTF (Documentation/bpf/btf.rst) in one linear pass.
+//!
+//! A module's BTF is split: its type ids and string offsets go on where vmlinux's end, so both files are read. They are
+//! dropped as soon as the offsets are known; a full parse of vmlinux takes seconds on a slow host and megabytes for good.
+
+use std::{fs, path::Path};
+
+use super::Error;
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u32 = 1;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
+const KIND_TYPEDEF: u32 = 8;
+const KIND_VOLATILE: u32 = 9;
+const KIND_CONST: u32 = 10;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+const KIND_DECL_TAG: u32 = 17;
+const KIND_TYPE_TAG: u32 = 18;
+const KIND_ENUM64: u32 = 19;
+
+/// One BTF file: vmlinux's, or a module's on top of it.
+pub struct Btf {
+    bytes: Vec<u8>,
+    /// Offset of each type in `bytes`; index 0 is the type `first_id`.
+    types: Vec<u32>,
+    strings: usize,
+    first_id: u32,
+    first_string: u32,
+    strings_len: u32,
+    base: Option<Box<Btf>>,
+}
+
+/// A place in the BTF: the file and the offset of the type's record.
+#[derive(Clone, Copy)]
+struct Type<'a> {
+    file: &'a Btf,
+    at: usize,
+}
+
+impl Btf {
+    /// Reads vmlinux's BTF below `root` and, where `module` has BTF of its own, that on top of it.
+    pub fn read(root: &Path, module: Option<&str>) -> Result<Self, Error> {
+        let directory = root.join("sys/kernel/btf");
+        let read = |name: &str| {
+            let path = directory.join(name);
+            fs::read(&path).map_err(|source| Error::NoBtf { path, source })
+        };
+        let base = Self::parse(read("vmlinux")?, None)?;
+        match module {
+            Some(module) => Self::parse(read(module)?, Some(base)),
+            None => Ok(base),
+        }
+    }
+
+    /// Indexes BTF as the kernel exports it, on top of `base` if it is a module's.
+    pub fn parse(bytes: Vec<u8>, base: Option<Self>) -> Result<Self, Error> {
+        let word = |at| u32_at(&bytes, at).ok_or(Error::BadBtf("the header is cut short"));
+        if bytes.get(..2) != Some(&MAGIC.to_ne_bytes()[..]) {
+            return Err(Error::BadBtf("the magic number is not BTF's"));
+        }
+        let header = word(4)? as usize;
+        let (types_at, types_len) = (header + word(8)? as usize, word(12)? as usize);
+        let (strings, strings_len) = (header + word(16)? as usize, word(20)?);
+        if bytes.len() < types_at + types_len || bytes.len() < strings + strings_len as usize {
+            return Err(Error::BadBtf("a section reaches past the end"));
+        }
+        let mut types = Vec::new();
+        let mut at = types_at;
+        while at < types_at + types_len {
+            types.push(u32::try_from(at).map_err(|_| Error::BadBtf("larger than 4 GiB"))?);
+            let info = word(at + 4)?;
+            let (kind, vlen) = (kind(info), (info & 0xffff) as usize);
+            let tail = match kind {
+                KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
+                KIND_ARRAY => 12,
+                KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * vlen,
+                KIND_ENUM | KIND_FUNC_PROTO => 8 * vlen,
+                // pointer, forward, typedef, volatile, const, restrict, function, float, type tag
+                2 | 7..=12 | 16 | KIND_TYPE_TAG => 0,
+                _ => return Err(Error::BadBtf("a kind of type that this version does not know")),
+            };
+            at += 12 + tail;
+        }
+        types.shrink_to_fit();
+        // Id 0 is void and has no record.
+        let first_id = base.as_ref().map_or(1, |base| base.id(base.types.len()));
+        let first_string = base.as_ref().map_or(0, |base| base.strings_len);
+        Ok(Self { bytes, types, strings, first_id, first_string, strings_len, base: base.map(Box::new) })
+    }
+
+    /// The id of the function `name` and the number of its arguments.
+    pub fn function(&self, name: &str) -> Result<(u32, usize), Error> {
+        let missing = || Error::NoFunction(name.to_owned());
+        let (index, function) = self
+            .types
+            .iter()
+            .map(|&at| Type { file: self, at: at as usize })
+            .enumerate()
+            .find(|(_, candidate)| candidate.kind() == KIND_FUNC && candidate.is_named(name))
+            .ok_or_else(missing)?;
+        let prototype = self.by_id(function.type_or_size()).ok_or_else(missing)?;
+        Ok((self.id(index), prototype.vlen()))
+    }
+
+    /// The byte offset of a member, named by the path to it: `["tuplehash", "1", "hnnode", "next"]`, where a number is
+    /// an index into an array. Members of anonymous structs and unions are found as in C.
+    pub fn offset(&self, of: &str, path: &[&str]) -> Result<u32, Error> {
+        let missing = || Error::NoMember { of: of.to_owned(), path: path.join(".") };
+        let mut place = self.structure(of).ok_or_else(missing)?;
+        let mut bits = 0;
+        for step in path {
+            if let Ok(index) = step.parse::<u32>() {
+                let (element, length) = place.array().ok_or_else(missing)?;
+                let element = self.by_id(element).map(|t| self.resolve(t)).ok_or_else(missing)?;
+                if index >= length {
+                    return Err(missing());
+                }
+                bits += 8 * index * element.size().ok_or_else(missing)?;
+                place = element;
+            } else {
+                let (member, offset) = self.member(place, step).ok_or_else(missing)?;
+                bits += offset;
+                place = member;
+            }
+        }
+        Ok(bits / 8)
+    }
+
+    /// A member and its offset in bits.
+    fn member(&self, of: Type<'_>, name: &str) -> Option<(Type<'_>, u32)> {
+        if !matches!(of.kind(), KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        // With the kind flag, the upper byte of an offset is a bit field's width.
+        let mask = if of.info() >> 31 == 1 { 0x00ff_ffff } else { u32::MAX };
+        (0..of.vlen()).find_map(|index| {
+            let at = of.at + 12 + 12 * index;
+            let [string, type_id, offset] = [0, 4, 8].map(|field| of.file.word(at + field));
+            let offset = offset & mask;
+            let member = self.resolve(self.by_id(type_id)?);
+            if string == 0 {
+                let (inner, more) = self.member(member, name)?;
+                Some((inner, offset + more))
+            } else {
+                (self.string(string)? == name.as_bytes()).then_some((member, offset))
+            }
+        })
+    }
+
+    fn structure(&self, name: &str) -> Option<Type<'_>> {
+        let here = self.types.iter().map(|&at| Type { file: self, at: at as usize });
+        here.into_iter()
+            .find(|candidate| candidate.kind() == KIND_STRUCT && candidate.is_named_in(self, name))
+            .or_else(|| self.base.as_ref()?.structure(name))
+    }
+
+    /// Follows typedefs and qualifiers.
+    fn resolve<'a>(&'a self, mut from: Type<'a>) -> Type<'a> {
+        while matches!(from.kind(), KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | 11 | KIND_TYPE_TAG) {
+            match self.by_id(from.type_or_size()) {
+                Some(to) => from = to,
+                None => break,
+            }
+        }
+        from
+    }
+
+    fn by_id(&self, id: u32) -> Option<Type<'_>> {
+        match id.checked_sub(self.first_id) {
+            Some(index) => self.types.get(index as usize).map(|&at| Type { file: self, at: at as usize }),
+            None => self.base.as_ref()?.by_id(id),
+        }
+    }
+
+    /// The id of the type at `index` in this file.
+    fn id(&self, index: usize) -> u32 {
+        self.first_id.saturating_add(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    fn string(&self, offset: u32) -> Option<&[u8]> {
+        match offset.checked_sub(self.first_string) {
+            Some(offset) => {
+                let from = self.bytes.get(self.strings + offset as usize..)?;
+                from.split(|&byte| byte == 0).next()
+            }
+            None => self.base.as_ref()?.string(offset),
+        }
+    }
+
+    /// A word of a record that `parse` has found to lie inside the file.
+    fn word(&self, at: usize) -> u32 {
+        u32_at(&self.bytes, at).unwrap_or(0)
+    }
+}
+
+impl Type<'_> {
+    fn info(&self) -> u32 {
+        self.file.word(self.at + 4)
+    }
+    fn kind(&self) -> u32 {
+        kind(self.info())
+    }
+    fn vlen(&self) -> usize {
+        (self.info() & 0xffff) as usize
+    }
+    fn type_or_size(&self) -> u32 {
+        self.file.word(self.at + 8)
+    }
+    fn is_named(&self, name: &str) -> bool {
+        self.is_named_in(self.file, name)
+    }
+    fn is_named_in(&self, file: &Btf, name: &str) -> bool {
+        file.string(self.file.word(self.at)).is_some_and(|found| found == name.as_bytes())
+    }
+    /// Bytes of a value of this type; `None` where the guard has no use for it.
+    fn size(&self) -> Option<u32> {
+        matches!(self.kind(), KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM).then(|| self.type_or_size())
+    }
+    /// Element type and length of an array.
+    fn array(&self) -> Option<(u32, u32)> {
+        (self.kind() == KIND_ARRAY).then(|| (self.file.word(self.at + 12), self.file.word(self.at + 20)))
+    }
+}
+
+fn kind(info: u32) -> u32 {
+    info >> 24 & 0x1f
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "the test's files are a few hundred bytes")]
+mod tests {
+    use super::*;
+
+    /// Writes BTF records the way the kernel lays them out.
+    struct Writer {
+        types: Vec<u8>,
+        strings: Vec<u8>,
+        string_base: u32,
+    }
+
+    impl Writer {
+        fn new(string_base: u32) -> Self {
+            Self { types: Vec::new(), strings: if string_base == 0 { vec![0] } else { Vec::new() }, string_base }
+        }
+        fn name(&mut self, name: &str) -> u32 {
+            if name.is_empty() {
+                return 0;
+            }
+            let at = self.strings.len() as u32 + self.string_base;
+            self.strings.extend(name.as_bytes());
+            self.strings.push(0);
+            at
+        }
+        fn words(&mut self, words: &[u32]) {
+            self.types.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+        }
+        fn ty(&mut self, name: &str, kind: u32, vlen: u32, size: u32, tail: &[u32]) {
+            let name = self.name(name);
+            self.words(&[name, kind << 24 | vlen, size]);
+            self.words(tail);
+        }
+        fn structure(&mut self, name: &str, size: u32, members: &[(&str, u32, u32)]) {
+            let members: Vec<u32> = members.iter().flat_map(|&(name, id, bits)| [self.name(name), id, bits]).collect();
+            self.ty(name, KIND_STRUCT, members.len() as u32 / 3, size, &members);
+        }
+        fn finish(self) -> Vec<u8> {
+            let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
+            let mut bytes = MAGIC.to_ne_bytes().to_vec();
+            bytes.extend([1, 0]);
+            bytes.extend([24, 0, types, types, strings].iter().flat_map(|word: &u32| word.to_ne_bytes()));
+            bytes.extend(self.types);
+            bytes.extend(self.strings);
+            bytes
+        }
+    }
+
+    /// 1 int, 2 node { pad, next }, 3 hash { node, int }, 4 array of 2 hashes, 5 typedef of it.
+    fn base() -> (Vec<u8>, u32) {
+        let mut btf = Writer::new(0);
+        btf.ty("int", KIND_INT, 0, 8, &[64]);
+        btf.structure("node", 16, &[("pad", 1, 0), ("next", 1, 64)]);
+        btf.structure("hash", 24, &[("node", 2, 0), ("tuple", 1, 128)]);
+        btf.ty("", KIND_ARRAY, 0, 0, &[3, 1, 2]);
+        btf.ty("hashes", KIND_TYPEDEF, 0, 4, &[]);
+        let strings = btf.strings.len() as u32;
+        (btf.finish(), strings)
+    }
+
+    fn split() -> Btf {
+        let (base, strings) = base();
+        let mut module = Writer::new(strings);
+        // 6: conn { use; anonymous 7; hashes }, 7: anonymous { status }, 8: prototype with two arguments, 9: function
+        module.structure("conn", 64, &[("use", 1, 0), ("", 7, 64), ("hashes", 5, 128)]);
+        module.structure("", 8, &[("status", 1, 0)]);
+        module.ty("", KIND_FUNC_PROTO, 2, 0, &[0, 1, 0, 1]);
+        module.ty("insert", KIND_FUNC, 0, 8, &[]);
+        Btf::parse(module.finish(), Some(Btf::parse(base, None).unwrap())).unwrap()
+    }
+
+    #[test]
+    fn a_member_is_found_through_typedefs_arrays_and_both_files() {
+        assert_eq!(split().offset("conn", &["hashes", "1", "node", "next"]).unwrap(), 16 + 24 + 8);
+        assert_eq!(split().offset("node", &["next"]).unwrap(), 8);
+    }
+
+    #[test]
+    fn a_member_of_an_anonymous_struct_is_found_as_in_c() {
+        assert_eq!(split().offset("conn", &["status"]).unwrap(), 8);
+    }
+
+    #[test]
+    fn what_is_not_there_is_named() {
+        let moved = split().offset("conn", &["hashes", "1", "node", "prev"]).unwrap_err();
+        assert!(moved.to_string().contains("conn") && moved.to_string().contains("hashes.1.node.prev"), "{moved}");
+        assert!(split().offset("conn", &["hashes", "2", "node"]).is_err(), "past the array's end");
+        assert!(split().offset("nothing", &["next"]).is_err());
+        assert!(split().function("conn").is_err(), "a struct is no function");
+    }
+
+    #[test]
+    fn a_function_has_the_id_that_the_kernel_gives_it() {
+        assert_eq!(split().function("insert").unwrap(), (9, 2));
+    }
+
+    #[test]
+    fn broken_files_are_errors() {
+        let (good, _) = base();
+        assert!(Btf::parse(Vec::new(), None).is_err());
+        assert!(Btf::parse(vec![0; 64], None).is_err());
+        for length in 0..good.len() {
+            assert!(Btf::parse(good[..length].to_vec(), None).is_err(), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn this_hosts_own_btf_is_read_where_it_has_any() {
+        let Ok(btf) = Btf::read(Path::new("/"), None) else {
+            return;
+        };
+        // Two unsigned longs at the start of a struct that has not changed since 2.6: include/linux/list.h.
+        assert_eq!(btf.offset("list_head", &["prev"]).unwrap(), 8);
+    }
+}

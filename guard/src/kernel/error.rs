@@ -1,0 +1,84 @@
+//! Why the eBPF programs could not be had.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+/// Each names the thing that is missing; the guard then runs on proc readings and says so.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// `/sys/kernel/btf` has no such file: built without `CONFIG_DEBUG_INFO_BTF`(`_MODULES`), or not visible here.
+    #[error("no BTF at {}: {source}; struct offsets are never guessed", path.display())]
+    NoBtf {
+        /// The file looked for.
+        path: PathBuf,
+        /// What the read answered.
+        source: io::Error,
+    },
+    /// The BTF file is not what the kernel's documentation says.
+    #[error("the kernel's BTF cannot be read: {0}")]
+    BadBtf(&'static str),
+    /// The kernel has no such function, or not as one piece.
+    #[error("this kernel's BTF has no function {0}")]
+    NoFunction(String),
+    /// The function takes other arguments than the program expects.
+    #[error("{function} takes {found} arguments on this kernel and not {expected}")]
+    OtherArguments {
+        /// The hooked function.
+        function: &'static str,
+        /// As the program expects.
+        expected: usize,
+        /// As BTF has it.
+        found: usize,
+    },
+    /// A struct has no such member on this kernel.
+    #[error("this kernel's struct {of} has no member {path}")]
+    NoMember {
+        /// The struct.
+        of: String,
+        /// The path of members that was looked for.
+        path: String,
+    },
+    /// The object built into this binary is broken.
+    #[error("the built-in eBPF object is not usable: {0}")]
+    Object(String),
+    /// The kernel's verifier turned a program down.
+    #[error("the verifier refused the program on {function}: {source}\n{log}")]
+    Verifier {
+        /// The hooked function.
+        function: &'static str,
+        /// The error of `BPF_PROG_LOAD`.
+        source: io::Error,
+        /// The end of the verifier's log.
+        log: String,
+    },
+    /// A `bpf(2)` command failed.
+    #[error("{command}: {source}{}", hint(source))]
+    Syscall {
+        /// The command and what it was for.
+        command: String,
+        /// Its error.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// Whether it was not permitted, rather than not possible.
+    pub fn is_refused(&self) -> bool {
+        match self {
+            Self::Syscall { source, .. } | Self::Verifier { source, .. } | Self::NoBtf { source, .. } => {
+                source.kind() == io::ErrorKind::PermissionDenied
+            }
+            _ => false,
+        }
+    }
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        " (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN or CAP_SYS_ADMIN, no lockdown, and a kernel whose policy allows \
+         BPF tracing)"
+    } else {
+        ""
+    }
+}
