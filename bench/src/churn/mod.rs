@@ -1,0 +1,145 @@
+//! Connection churn: real TCP connections through a [`Topology`] (connect, request, reply, close), started at the times of
+//! a schedule whether or not earlier ones have ended (open loop), so that a slow gateway cannot slow its own load down.
+
+mod arrivals;
+mod client;
+mod outcome;
+mod server;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+
+pub use self::outcome::{Failure, Latency, Outcome};
+use self::server::Server;
+use crate::netns::{MAX_SOURCES, Topology};
+
+/// After this long without an answer a connect has failed. The kernel sends the SYN at 0 s, 1 s and 3 s: a connection
+/// whose first SYN was dropped still gets a second chance.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// After this long without the whole reply a request has failed.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections open at a time; an arrival beyond is counted as [`Failure::TooMany`].
+pub const MAX_IN_FLIGHT: u64 = 8_192;
+/// Bytes of a request.
+pub const REQUEST_BYTES: usize = 64;
+/// Bytes of a reply.
+pub const REPLY_BYTES: usize = 256;
+
+/// One load.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Churn {
+    /// Mean of new connections a second, 1 to 50,000.
+    pub rate: u32,
+    /// For how long connections are started, 100 ms to 1 h. Those started last may end [`CONNECT_TIMEOUT`] +
+    /// [`REQUEST_TIMEOUT`] later.
+    pub duration: Duration,
+    /// Client addresses, 1 to [`MAX_SOURCES`], taken at random.
+    pub sources: u32,
+    /// Starts the random sequence of times and addresses: the same seed gives the same sequence.
+    pub seed: u64,
+}
+
+impl Default for Churn {
+    fn default() -> Self {
+        Self { rate: 500, duration: Duration::from_secs(10), sources: 4_096, seed: 1 }
+    }
+}
+
+/// Counts of a running load, for whoever shows them. All only grow, but [`Progress::in_flight`].
+#[derive(Debug, Default)]
+pub struct Progress {
+    started: AtomicU64,
+    made: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Progress {
+    /// Connections started.
+    pub fn started(&self) -> u64 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// Connections that went all the way: connected, request sent, whole reply read.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Connections that failed, whatever the cause.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Connections open or opening.
+    pub fn in_flight(&self) -> u64 {
+        self.started().saturating_sub(self.made() + self.failed())
+    }
+}
+
+impl Churn {
+    /// Runs the load and waits until its last connection has ended. Sets `progress` as it goes; ends early, with the
+    /// connections still open given up, once `stop` is true.
+    pub fn run(&self, topology: &Topology, progress: &Arc<Progress>, stop: &AtomicBool) -> Result<Outcome> {
+        self.check()?;
+        raise_file_limit()?;
+        let server = Server::start(topology).context("the server")?;
+        let outcome = topology.clients().run(|| client::run(self, progress, stop))?.context("the clients")?;
+        server.stop()?;
+        Ok(outcome)
+    }
+
+    fn check(&self) -> Result<()> {
+        if !(1..=50_000).contains(&self.rate) {
+            bail!("a rate of {} connections a second: it must be 1 to 50000", self.rate);
+        }
+        if !(Duration::from_millis(100)..=Duration::from_hours(1)).contains(&self.duration) {
+            bail!("a duration of {:?}: it must be 100 ms to 1 h", self.duration);
+        }
+        if !(1..=MAX_SOURCES).contains(&self.sources) {
+            bail!("{} sources: it must be 1 to {MAX_SOURCES}", self.sources);
+        }
+        Ok(())
+    }
+}
+
+/// Each connection takes a file on both sides, and both sides are this process.
+fn raise_file_limit() -> Result<()> {
+    let needed = 2 * MAX_IN_FLIGHT + 256;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
+    if soft < needed {
+        setrlimit(Resource::RLIMIT_NOFILE, needed, hard.max(needed))
+            .with_context(|| format!("the limit of open files is {soft} and cannot be raised to {needed}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loads_out_of_range_are_refused_by_name() {
+        let refusal = |churn: Churn| churn.check().unwrap_err().to_string();
+        let fine = Churn::default();
+        assert!(fine.check().is_ok());
+        assert_eq!(refusal(Churn { rate: 0, ..fine }), "a rate of 0 connections a second: it must be 1 to 50000");
+        assert_eq!(refusal(Churn { sources: 65_535, ..fine }), "65535 sources: it must be 1 to 65534");
+        assert_eq!(
+            refusal(Churn { duration: Duration::from_hours(2), ..fine }),
+            "a duration of 7200s: it must be 100 ms to 1 h"
+        );
+    }
+
+    #[test]
+    fn what_is_neither_made_nor_failed_is_in_flight() {
+        let progress = Progress::default();
+        progress.started.store(10, Ordering::Relaxed);
+        progress.made.store(6, Ordering::Relaxed);
+        progress.failed.store(1, Ordering::Relaxed);
+        assert_eq!(progress.in_flight(), 3);
+    }
+}

@@ -1,0 +1,218 @@
+//! What a run has made, on disk before it is made, so that the next run can remove it after a kill.
+//!
+//! Each run holds a lock on its own file while it lives; a file whose lock is free belongs to a run that was killed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use super::{Error, tool};
+
+/// Gone after a reboot, like all that the files name.
+const DIRECTORY: &str = "/run/conntrack-guard-bench";
+/// Reads and writes the caller's network namespace.
+const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Topologies that this process has made.
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+/// The record of one run: what its parts are called and what was there before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Name of the run: prefix of its namespaces, name of its nftables table.
+    pub id: String,
+    /// Inode of the gateway's network namespace, which tells it apart from others.
+    pub gateway: u64,
+    /// `ip_forward` before the run.
+    pub ip_forward: String,
+}
+
+impl Record {
+    /// The record of this process in the caller's namespace.
+    pub fn new() -> Result<Self, Error> {
+        let read = |path: &str| fs::read_to_string(path).map_err(|error| Error::file(path, error));
+        let run = RUNS.fetch_add(1, Ordering::Relaxed);
+        Ok(Self {
+            id: format!("cgb{}_{run}", std::process::id()),
+            gateway: gateway()?,
+            ip_forward: read(IP_FORWARD)?.trim().to_owned(),
+        })
+    }
+
+    /// Name of the clients' namespace.
+    pub fn clients(&self) -> String {
+        format!("{}-clients", self.id)
+    }
+
+    /// Name of the servers' namespace.
+    pub fn servers(&self) -> String {
+        format!("{}-servers", self.id)
+    }
+
+    /// The gateway's interface towards the clients. Interface names may have 15 characters.
+    pub fn to_clients(&self) -> String {
+        format!("{}c", self.id)
+    }
+
+    /// The gateway's interface towards the servers.
+    pub fn to_servers(&self) -> String {
+        format!("{}s", self.id)
+    }
+
+    /// Removes what this record names, as far as it is there: the namespaces, and in the gateway, if the caller still is in
+    /// it, the links, the rules and `ip_forward`. Goes on after an error and returns the first.
+    pub fn remove(&self) -> Result<(), Error> {
+        let mut first = Ok(());
+        let mut note = |outcome: Result<(), Error>| {
+            if first.is_ok() {
+                first = outcome;
+            }
+        };
+        let in_gateway = gateway()? == self.gateway;
+        if in_gateway {
+            // A link goes with its namespace, but later, by a worker of the kernel; its routes would be in the next run's way.
+            let links = "/proc/thread-self/net/dev";
+            let links = fs::read_to_string(links).map_err(|error| Error::file(links, error))?;
+            for name in [self.to_clients(), self.to_servers()] {
+                if links.contains(&format!("{name}:")) {
+                    note(tool::ip(&["link", "delete", &name]));
+                }
+            }
+        }
+        for name in [self.clients(), self.servers()] {
+            if Path::new("/run/netns").join(&name).exists() {
+                note(tool::ip(&["netns", "delete", &name]));
+            }
+        }
+        if in_gateway {
+            // Declared and then deleted: so it is no error where it never came to be.
+            note(tool::nft(&format!("table inet {0}\ndelete table inet {0}\n", self.id)));
+            note(set_ip_forward(&self.ip_forward));
+        }
+        first
+    }
+}
+
+/// Sets `net.ipv4.ip_forward` of the caller's namespace.
+pub(super) fn set_ip_forward(value: &str) -> Result<(), Error> {
+    fs::write(IP_FORWARD, value).map_err(|error| Error::file(IP_FORWARD, error))
+}
+
+fn gateway() -> Result<u64, Error> {
+    let path = "/proc/thread-self/ns/net";
+    Ok(fs::metadata(path).map_err(|error| Error::file(path, error))?.ino())
+}
+
+/// A run's file, locked while the run lives.
+#[derive(Debug)]
+pub(super) struct Journal {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+impl Journal {
+    /// Writes and locks `record`.
+    pub fn write(record: &Record) -> Result<Self, Error> {
+        Self::write_in(Path::new(DIRECTORY), record)
+    }
+
+    fn write_in(directory: &Path, record: &Record) -> Result<Self, Error> {
+        fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
+        let path = directory.join(format!("{}.json", record.id));
+        let file = File::create(&path).map_err(|error| Error::file(&path, error))?;
+        let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| Error::file(&path, errno.into()))?;
+        let text = serde_json::to_vec(record).map_err(|error| Error::file(&path, error.into()))?;
+        lock.write_all(&text).and_then(|()| lock.sync_data()).map_err(|error| Error::file(&path, error))?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// The run is over and nothing of it is left.
+    pub fn close(&self) -> Result<(), Error> {
+        fs::remove_file(&self.path).map_err(|error| Error::file(&self.path, error))
+    }
+}
+
+/// Removes what killed runs left and returns their names. Refuses where a living run has its topology in this gateway.
+pub(super) fn remove_leftovers() -> Result<Vec<String>, Error> {
+    let mut removed = Vec::new();
+    let here = gateway()?;
+    for (path, found) in runs(Path::new(DIRECTORY))? {
+        match found {
+            Run::Alive(record) if record.gateway == here => return Err(Error::Busy { owner: record.id }),
+            Run::Alive(_) => {}
+            Run::Killed(record) => {
+                if let Some(record) = record {
+                    record.remove()?;
+                    removed.push(record.id);
+                }
+                fs::remove_file(&path).map_err(|error| Error::file(&path, error))?;
+            }
+        }
+    }
+    Ok(removed)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Run {
+    Alive(Record),
+    /// `None`: killed before its record was written, so before it made anything.
+    Killed(Option<Record>),
+}
+
+fn runs(directory: &Path) -> Result<Vec<(PathBuf, Run)>, Error> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::file(directory, error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| Error::file(directory, error))?.path();
+        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|error| Error::file(&path, error))?;
+        let text = fs::read(&path).map_err(|error| Error::file(&path, error))?;
+        let record: Option<Record> = serde_json::from_slice(&text).ok();
+        match (Flock::lock(file, FlockArg::LockExclusiveNonblock), record) {
+            (Ok(_), record) => found.push((path, Run::Killed(record))),
+            (Err(_), Some(record)) => found.push((path, Run::Alive(record))),
+            // A run that is just starting: it has made nothing yet.
+            (Err(_), None) => {}
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(id: &str) -> Record {
+        Record { id: id.to_owned(), gateway: 7, ip_forward: "0".to_owned() }
+    }
+
+    #[test]
+    fn a_held_lock_is_a_living_run_and_a_free_one_a_killed_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let alive = Journal::write_in(directory.path(), &record("cgb1")).unwrap();
+        drop(Journal::write_in(directory.path(), &record("cgb2")).unwrap());
+        fs::write(directory.path().join("cgb3.json"), "").unwrap();
+
+        let mut found: Vec<Run> = runs(directory.path()).unwrap().into_iter().map(|(_, run)| run).collect();
+        found.sort_by_key(|run| format!("{run:?}"));
+        assert_eq!(found, [Run::Alive(record("cgb1")), Run::Killed(None), Run::Killed(Some(record("cgb2")))]);
+
+        alive.close().unwrap();
+        assert_eq!(runs(directory.path()).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn no_directory_means_no_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(runs(&directory.path().join("none")).unwrap().is_empty());
+    }
+}
