@@ -9,6 +9,7 @@
 #![allow(missing_docs, reason = "aya's macros put a second, undocumented function around each entry point")]
 #![allow(clippy::inline_always, reason = "a call to another function costs the hot path more than the code's size")]
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "a slot's field and its use are one step with one reason")]
+#![allow(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 #![allow(clippy::cast_possible_truncation, reason = "usize has 64 bits on the BPF target")]
 
 mod chain;
