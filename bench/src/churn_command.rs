@@ -39,8 +39,8 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         seed: arguments.seed,
     };
     let topology = Topology::create()?;
-    for name in topology.leftovers() {
-        eprintln!("removed what a killed run had left: {name}");
+    for line in topology.leftovers() {
+        eprintln!("{line}");
     }
     let observed = watch::load(&churn, &topology, stop, |line| eprintln!("{line}"))?;
     topology.remove()?;

@@ -138,24 +138,33 @@ impl Journal {
     }
 }
 
-/// Removes what killed runs left and returns their names. Refuses where a living run has its topology in this gateway.
+/// Removes what killed runs left in this gateway, names what they left around another one (its rules can be removed only
+/// from there), and returns a line about each. Refuses where a living run has its topology here.
 pub(super) fn remove_leftovers() -> Result<Vec<String>, Error> {
-    let mut removed = Vec::new();
+    let mut lines = Vec::new();
     let here = gateway()?;
     for (path, found) in runs(Path::new(DIRECTORY))? {
         match found {
             Run::Alive(record) if record.gateway == here => return Err(Error::Busy { owner: record.id }),
-            Run::Alive(_) => {}
-            Run::Killed(record) => {
-                if let Some(record) = record {
-                    record.remove()?;
-                    removed.push(record.id);
-                }
-                fs::remove_file(&path).map_err(|error| Error::file(&path, error))?;
+            Run::Alive(_) => continue,
+            Run::Killed(Some(record)) if record.gateway != here => {
+                let (id, clients, servers) = (&record.id, record.clients(), record.servers());
+                lines.push(format!(
+                    "{id} was killed in another network namespace; if that is gone: `ip netns delete {clients}; \
+                     ip netns delete {servers}; rm {}`",
+                    path.display()
+                ));
+                continue;
             }
+            Run::Killed(Some(record)) => {
+                record.remove()?;
+                lines.push(format!("{} was killed: removed what it had left", record.id));
+            }
+            Run::Killed(None) => {}
         }
+        fs::remove_file(&path).map_err(|error| Error::file(&path, error))?;
     }
-    Ok(removed)
+    Ok(lines)
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -51,7 +51,7 @@ impl Topology {
         &self.servers
     }
 
-    /// Names of killed runs whose leftovers were removed on the way.
+    /// One line about each killed run whose leftovers were found: what was removed, or how to.
     pub fn leftovers(&self) -> &[String] {
         &self.leftovers
     }
