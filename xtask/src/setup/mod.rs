@@ -1,0 +1,139 @@
+//! `cargo xtask setup`: everything the other verbs need, each piece looked for first, else fetched once. What need not
+//! be installed is kept under the tree's `target/`. Each verb asks only for the pieces it uses.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::tree;
+
+mod apt;
+mod busybox;
+mod host;
+pub mod kernel;
+mod manifests;
+mod rust_src;
+mod sources;
+mod tools;
+
+pub use busybox::path as busybox;
+pub use host::{DEPLOY_TOOLS, GUEST_TOOLS, QEMU};
+pub use kernel::Series;
+pub use manifests::validator as manifest_validator;
+pub use tools::cargo_deny;
+
+/// Something cannot be done on this machine or by this user; the text holds the commands that would. Exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotPossible(pub String);
+
+/// One thing that verbs need.
+pub trait Piece {
+    /// What it is, with the version where one is required.
+    fn name(&self) -> String;
+    /// What is there already; `None` if it has to be fetched. Touches no network and takes milliseconds.
+    fn found(&self) -> Option<String>;
+    /// What fetching it means, with the time where it is long.
+    fn work(&self) -> &'static str;
+    /// Fetches it; the answer says what came.
+    fn get(&self) -> Result<String>;
+}
+
+/// How much of the look-around is said.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Say {
+    /// A line for each piece.
+    All,
+    /// A line for each piece that has to be fetched.
+    Fetched,
+}
+
+/// The library sources and the linker that guard's build script needs.
+pub fn for_build() -> Vec<Box<dyn Piece>> {
+    vec![Box::new(rust_src::RustSources), Box::new(tools::BPF_LINKER)]
+}
+
+/// What boots a guest of this kernel.
+pub fn for_guest(series: Series) -> Vec<Box<dyn Piece>> {
+    vec![Box::new(QEMU), Box::new(busybox::Busybox), Box::new(kernel::Kernel(series))]
+}
+
+/// What the programs that run in guests call: namespaces, rules, table dumps.
+pub fn for_guest_programs() -> Vec<Box<dyn Piece>> {
+    vec![Box::new(GUEST_TOOLS)]
+}
+
+/// What holds the manifests against the Kubernetes schemas, the unit against systemd, and builds the container.
+pub fn for_deploy() -> Vec<Box<dyn Piece>> {
+    vec![Box::new(DEPLOY_TOOLS), Box::new(manifests::Validator)]
+}
+
+/// Licences, bans and advisories of the dependencies.
+pub fn for_deny() -> Vec<Box<dyn Piece>> {
+    vec![Box::new(tools::CARGO_DENY)]
+}
+
+/// `cargo xtask setup`.
+pub fn run() -> Result<()> {
+    let mut pieces = for_build();
+    pieces.extend(for_guest(Series::V6_12));
+    pieces.extend(for_guest_programs());
+    pieces.extend(for_deploy());
+    pieces.extend(for_deny());
+    ensure(&pieces, Say::All)
+}
+
+/// Sees that every piece is there. One set-up fetches at a time; others wait for it and then find its work.
+pub fn ensure(pieces: &[Box<dyn Piece>], say: Say) -> Result<()> {
+    let mut lock = None;
+    for piece in pieces {
+        let mut found = piece.found();
+        if found.is_none() && lock.is_none() {
+            lock = Some(exclusive()?);
+            found = piece.found();
+        }
+        match found {
+            Some(found) if say == Say::All => eprintln!("{} … found: {found}", piece.name()),
+            Some(_) => {}
+            None => fetch(piece.as_ref())?,
+        }
+    }
+    Ok(())
+}
+
+fn fetch(piece: &dyn Piece) -> Result<()> {
+    eprint!("{} … {}", piece.name(), piece.work());
+    // Progress only: a closed stderr must not stop the work.
+    let _ = io::stderr().flush();
+    let start = Instant::now();
+    match piece.get() {
+        Ok(what) => {
+            eprintln!(" … done in {} s: {what}", start.elapsed().as_secs());
+            Ok(())
+        }
+        Err(error) => {
+            eprintln!(" … failed");
+            Err(error.context(format!("set-up of {} failed", piece.name())))
+        }
+    }
+}
+
+/// Held until the file is dropped, also when the process dies.
+fn exclusive() -> Result<File> {
+    let path = tree::kept().join("setup.lock");
+    fs::create_dir_all(tree::kept()).with_context(|| format!("cannot create {}", tree::kept().display()))?;
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    if file.try_lock().is_err() {
+        eprintln!("another set-up is running in this tree; waiting for it");
+        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+    }
+    Ok(file)
+}
+
+/// The log file of one step.
+fn logs(step: &str) -> PathBuf {
+    tree::kept().join("setup-logs").join(format!("{step}.log"))
+}
