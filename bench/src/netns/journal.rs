@@ -2,8 +2,8 @@
 //!
 //! Each run holds a lock on its own file while it lives; a file whose lock is free belongs to a run that was killed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -34,7 +34,7 @@ pub(super) struct Record {
 
 impl Record {
     /// The record of this process in the caller's namespace.
-    pub fn new() -> Result<Self, Error> {
+    fn new() -> Result<Self, Error> {
         let read = |path: &str| fs::read_to_string(path).map_err(|error| Error::file(path, error));
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
@@ -116,13 +116,22 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Writes and locks `record`.
-    pub fn write(record: &Record) -> Result<Self, Error> {
-        Self::write_in(Path::new(DIRECTORY), record)
+    /// Removes what killed runs left, then writes and locks the record of a new run; returns both, and a line about each
+    /// killed run.
+    pub fn open() -> Result<(Self, Record, Vec<String>), Error> {
+        let directory = Path::new(DIRECTORY);
+        fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
+        // One run at a time: a file that is not locked yet would look like a killed run's.
+        let entrance = File::open(directory).map_err(|error| Error::file(directory, error))?;
+        let _turn = Flock::lock(entrance, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| Error::file(directory, errno.into()))?;
+        let lines = remove_leftovers(directory)?;
+        // Not before: it notes `ip_forward` as it was before any run.
+        let record = Record::new()?;
+        Ok((Self::write(directory, &record)?, record, lines))
     }
 
-    fn write_in(directory: &Path, record: &Record) -> Result<Self, Error> {
-        fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
+    fn write(directory: &Path, record: &Record) -> Result<Self, Error> {
         let path = directory.join(format!("{}.json", record.id));
         let file = File::create(&path).map_err(|error| Error::file(&path, error))?;
         let mut lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
@@ -140,10 +149,10 @@ impl Journal {
 
 /// Removes what killed runs left in this gateway, names what they left around another one (its rules can be removed only
 /// from there), and returns a line about each. Refuses where a living run has its topology here.
-pub(super) fn remove_leftovers() -> Result<Vec<String>, Error> {
+fn remove_leftovers(directory: &Path) -> Result<Vec<String>, Error> {
     let mut lines = Vec::new();
     let here = gateway()?;
-    for (path, found) in runs(Path::new(DIRECTORY))? {
+    for (path, found) in runs(directory)? {
         match found {
             Run::Alive(record) if record.gateway == here => return Err(Error::Busy { owner: record.id }),
             Run::Alive(_) => continue,
@@ -175,17 +184,19 @@ enum Run {
 }
 
 fn runs(directory: &Path) -> Result<Vec<(PathBuf, Run)>, Error> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::file(directory, error)),
-    };
+    let entries = fs::read_dir(directory).map_err(|error| Error::file(directory, error))?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(|error| Error::file(directory, error))?.path();
-        let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|error| Error::file(&path, error))?;
-        let text = fs::read(&path).map_err(|error| Error::file(&path, error))?;
-        let record: Option<Record> = serde_json::from_slice(&text).ok();
+        let mut text = String::new();
+        let read = File::open(&path).and_then(|mut file| file.read_to_string(&mut text).map(|_| file));
+        let file = match read {
+            Ok(file) => file,
+            // A run that has just ended.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::file(path, error)),
+        };
+        let record: Option<Record> = serde_json::from_str(&text).ok();
         match (Flock::lock(file, FlockArg::LockExclusiveNonblock), record) {
             (Ok(_), record) => found.push((path, Run::Killed(record))),
             (Err(_), Some(record)) => found.push((path, Run::Alive(record))),
@@ -207,8 +218,8 @@ mod tests {
     #[test]
     fn a_held_lock_is_a_living_run_and_a_free_one_a_killed_run() {
         let directory = tempfile::tempdir().unwrap();
-        let alive = Journal::write_in(directory.path(), &record("cgb1")).unwrap();
-        drop(Journal::write_in(directory.path(), &record("cgb2")).unwrap());
+        let alive = Journal::write(directory.path(), &record("cgb1")).unwrap();
+        drop(Journal::write(directory.path(), &record("cgb2")).unwrap());
         fs::write(directory.path().join("cgb3.json"), "").unwrap();
 
         let mut found: Vec<Run> = runs(directory.path()).unwrap().into_iter().map(|(_, run)| run).collect();
@@ -217,11 +228,5 @@ mod tests {
 
         alive.close().unwrap();
         assert_eq!(runs(directory.path()).unwrap().len(), 2);
-    }
-
-    #[test]
-    fn no_directory_means_no_runs() {
-        let directory = tempfile::tempdir().unwrap();
-        assert!(runs(&directory.path().join("none")).unwrap().is_empty());
     }
 }

@@ -23,10 +23,9 @@ impl Topology {
     /// Makes the topology around the network namespace of the calling thread, after removing what killed runs left.
     pub fn create() -> Result<Self, Error> {
         check_permission()?;
-        let leftovers = journal::remove_leftovers()?;
-        let record = Record::new()?;
+        let (journal, record, leftovers) = Journal::open()?;
         // From here on, an error takes away what was made so far.
-        let made = Made { journal: Journal::write(&record)?, record, removed: false };
+        let made = Made { journal, record, removed: false };
         for name in [made.record.clients(), made.record.servers()] {
             tool::ip(&["netns", "add", &name])?;
         }
