@@ -4,60 +4,73 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context, Result};
+
+use crate::{process, setup, tree};
 
 /// The name the image carries; deploy/kubernetes/kustomization.yaml names the same.
 pub const NAME: &str = "localhost/conntrack-guard";
+/// The image's tag.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What `build` made.
 #[derive(Debug)]
 pub struct Image {
-    /// Name and tag; the tag is the workspace's version.
+    /// Name and tag.
     pub name: String,
     /// The OCI archive.
     pub archive: PathBuf,
-    /// Bytes of the archive.
-    pub size: u64,
 }
 
-/// Builds the daemon as one file that needs no other: glibc linked in, no loader. Returns where it is. `cargo` is the
-/// prepared command, with whatever environment the build of the kernel half needs.
-pub fn static_binary(mut cargo: Command, target: &Path) -> Result<PathBuf> {
+/// `cargo xtask image`
+pub fn run() -> Result<()> {
+    let mut pieces = setup::for_build();
+    pieces.extend(setup::for_image());
+    setup::ensure(&pieces, setup::Say::Fetched)?;
+    let binary = static_binary()?;
+    let image = build(&binary)?;
+    println!("binary  {}  {}", binary.display(), size(&binary)?);
+    println!("image   {}  {}  {}", image.archive.display(), size(&image.archive)?, image.name);
+    Ok(())
+}
+
+/// Builds the daemon as one file that needs no other: the C library linked in, no loader. Returns where it is.
+pub fn static_binary() -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let dir = target.join("static");
+    let place = folder().join("build");
+    let mut cargo = Command::new("cargo");
     // With --target the flags reach the daemon but not the build scripts and macros, which must stay dynamic.
     cargo
+        .current_dir(tree::root())
         .args(["build", "--release", "--package", "conntrack-guard", "--bin", "conntrack-guard", "--target", &triple])
         .arg("--target-dir")
-        .arg(&dir)
+        .arg(&place)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    run(cargo)?;
-    Ok(dir.join(triple).join("release/conntrack-guard"))
+    process::run_logged(&mut cargo, &log("static-binary"))?;
+    Ok(place.join(triple).join("release/conntrack-guard"))
 }
 
 /// Builds the image from deploy/container/Containerfile around `binary`. No engine and no registry takes part: buildah
-/// keeps its storage under `target`, starts from scratch and runs nothing.
-pub fn build(root: &Path, target: &Path, buildah: &Path, binary: &Path) -> Result<Image> {
-    let name = format!("{NAME}:{}", env!("CARGO_PKG_VERSION"));
-    let work = target.join("image");
-    let context = work.join("context");
+/// keeps its storage here, starts from scratch and runs nothing.
+pub fn build(binary: &Path) -> Result<Image> {
+    let name = format!("{NAME}:{VERSION}");
+    let context = folder().join("context");
     fs::create_dir_all(&context).with_context(|| format!("cannot create {}", context.display()))?;
     let inside = context.join("conntrack-guard");
     fs::copy(binary, &inside).with_context(|| format!("cannot copy {} to {}", binary.display(), inside.display()))?;
-
     // Nothing is kept from one build to the next: the image is one file, and old ones would pile up.
-    let storage = work.join("storage");
+    let storage = folder().join("storage");
     if storage.exists() {
         fs::remove_dir_all(&storage).with_context(|| format!("cannot remove {}", storage.display()))?;
     }
     // The machine's own container settings must not matter, nor be missed. Nothing is pulled, so nothing needs trust.
-    let trust = work.join("trust.json");
-    fs::write(&trust, r#"{"default":[{"type":"reject"}]}"#)
-        .with_context(|| format!("cannot write {}", trust.display()))?;
-    let nothing = work.join("nothing.conf");
-    fs::write(&nothing, "").with_context(|| format!("cannot write {}", nothing.display()))?;
-    let command = |verb: &str| {
-        let mut command = Command::new(buildah);
+    let trust = folder().join("trust.json");
+    let nothing = folder().join("nothing.conf");
+    for (file, text) in [(&trust, r#"{"default":[{"type":"reject"}]}"#), (&nothing, "")] {
+        fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let buildah = |verb: &str| {
+        let mut command = Command::new("buildah");
         command
             .env("CONTAINERS_CONF", &nothing)
             .env("CONTAINERS_REGISTRIES_CONF", &nothing)
@@ -65,45 +78,42 @@ pub fn build(root: &Path, target: &Path, buildah: &Path, binary: &Path) -> Resul
             .args(["--storage-driver", "vfs", "--root"])
             .arg(&storage)
             .arg("--runroot")
-            .arg(work.join("run"))
+            .arg(folder().join("run"))
             .args([verb, "--quiet", "--signature-policy"])
             .arg(&trust);
         command
     };
 
-    let mut bud = command("bud");
+    let mut bud = buildah("bud");
     // A fixed time makes the same binary give the same image.
     bud.args(["--format", "oci", "--timestamp", "0", "--layers=false", "--build-arg"])
-        .arg(format!("VERSION={}", env!("CARGO_PKG_VERSION")))
+        .arg(format!("VERSION={VERSION}"))
         .arg("--file")
-        .arg(root.join("deploy/container/Containerfile"))
+        .arg(tree::root().join("deploy/container/Containerfile"))
         .args(["--tag", &name])
         .arg(&context);
-    run(bud)?;
+    process::run_logged(&mut bud, &log("bud"))?;
 
-    let archive = work.join(format!("conntrack-guard-{}.oci.tar", env!("CARGO_PKG_VERSION")));
+    let archive = folder().join(format!("conntrack-guard-{VERSION}.oci.tar"));
     // buildah adds to an archive that is there instead of replacing it.
     if archive.exists() {
         fs::remove_file(&archive).with_context(|| format!("cannot remove {}", archive.display()))?;
     }
-    let mut push = command("push");
+    let mut push = buildah("push");
     push.arg(&name).arg(format!("oci-archive:{}:{name}", archive.display()));
-    run(push)?;
-    let size = fs::metadata(&archive).with_context(|| format!("no {} after the build", archive.display()))?.len();
-    Ok(Image { name, archive, size })
+    process::run_logged(&mut push, &log("push"))?;
+    Ok(Image { name, archive })
 }
 
-/// Runs a command; its output is shown only when it fails.
-fn run(mut command: Command) -> Result<()> {
-    let shown = format!("{command:?}");
-    let output = command.output().with_context(|| format!("cannot run {shown}"))?;
-    if !output.status.success() {
-        bail!(
-            "{shown} failed ({}):\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    Ok(())
+fn folder() -> PathBuf {
+    tree::built().join("image")
+}
+
+fn log(step: &str) -> PathBuf {
+    folder().join("logs").join(format!("{step}.log"))
+}
+
+fn size(file: &Path) -> Result<String> {
+    let bytes = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
+    Ok(format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)))
 }

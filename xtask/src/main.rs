@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod deploy;
+mod image;
 mod process;
 mod setup;
 mod staging;
@@ -32,6 +34,10 @@ enum Verb {
     /// Rust library sources, bpf-linker, QEMU, busybox, a Debian kernel, network tools, what the deployment checks call,
     /// cargo-deny. What need not be installed is kept under target/. The other verbs do this for themselves.
     Setup,
+    /// Build the daemon as one static file, and the container image that holds it
+    ///
+    /// The image is an OCI archive under target/; no container engine and no registry takes part.
+    Image,
     /// Run a command as root in a guest that boots a stock Debian kernel
     ///
     /// The guest sees this tree and this machine's files; what it writes to them stays in its memory and is lost. Its
@@ -89,6 +95,7 @@ impl VmArguments {
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup => setup::run().map(|()| 0),
+        Verb::Image => image::run().map(|()| 0),
         Verb::Vm(arguments) => match arguments.guest() {
             Ok(guest) => vm::run(&guest),
             Err(refusal) => refusal.exit(),
@@ -111,7 +118,7 @@ mod tests {
         let all = ["xtask", "vm"].iter().chain(words);
         match Cli::try_parse_from(all)?.verb {
             Verb::Vm(arguments) => arguments.guest(),
-            Verb::Setup => unreachable!("the words start with vm"),
+            Verb::Setup | Verb::Image => unreachable!("the words start with vm"),
         }
     }
 

@@ -5,20 +5,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Outcome, Tools, outcome, refused, run, skipped};
+use super::{Outcome, outcome, refused, run};
+use crate::image;
 
-const RUNS_ALONE: &str = "the image holds the daemon alone, and it runs there";
-
-pub(super) fn check(tools: &Tools) -> Vec<Outcome> {
-    let image = match &tools.archive {
-        Ok(archive) => outcome(RUNS_ALONE, runs_alone(archive)),
-        Err(reason) => skipped(RUNS_ALONE, reason),
-    };
-    let control = outcome("a program that needs a loader does not pass as static", control(Path::new("/bin/sh")));
-    vec![image, control]
+pub(super) fn check(binary: &Path) -> Vec<Outcome> {
+    vec![
+        outcome(
+            "the image holds the daemon alone, and it runs there",
+            image::build(binary).and_then(|image| runs_alone(&image.archive)),
+        ),
+        outcome("a program that needs a loader does not pass as static", control(Path::new("/bin/sh"))),
+    ]
 }
 
 fn runs_alone(archive: &Path) -> Result<()> {

@@ -5,65 +5,53 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::{Outcome, Tools, accepts, outcome, refused, run, skipped};
-use crate::image;
+use super::{Outcome, Verdict, accepts, outcome, refused, run};
+use crate::{image, setup};
 
 /// What the image's entry point is called in probes, which do not go through it.
 const INSIDE: &str = "/conntrack-guard";
 const RENDERS: &str = "what kustomize makes of the manifests follows the API's schema";
-const CONTROL: &str = "the schema check refuses a misspelt field";
 
-pub(super) fn check(dir: &Path, tools: &Tools) -> Result<Vec<Outcome>> {
+pub(super) fn check(dir: &Path, binary: &Path) -> Result<Vec<Outcome>> {
     let kustomization = yaml(&dir.join("kustomization.yaml"))?;
     let daemonset = yaml(&dir.join("daemonset.yaml"))?;
     let mut outcomes = vec![
         outcome("the kustomization names exactly the files beside it", names_all(dir, &kustomization)),
         outcome("the kustomization names the image that this tree builds", names_image(&kustomization)),
-        outcome("the shipped policy is valid", policy(&dir.join("policy.toml"), &tools.binary)),
-        outcome("the daemon takes the pod's arguments and probes", command_lines(&daemonset, &tools.binary)),
+        outcome("the shipped policy is valid", policy(&dir.join("policy.toml"), binary)),
+        outcome("the daemon takes the pod's arguments and probes", command_lines(&daemonset, binary)),
         outcome("the pod mounts what the daemon reads and writes", mounts(&daemonset, &kustomization)),
     ];
-    outcomes.extend(schemas(dir, &kustomization, tools)?);
-    Ok(outcomes)
-}
-
-fn schemas(dir: &Path, kustomization: &Value, tools: &Tools) -> Result<Vec<Outcome>> {
-    let resources = strings(&kustomization["resources"]);
-    let check_of = |file: &str| format!("{file} follows the API's schema");
-    let validate = match &tools.kubernetes_validate {
-        Ok(validate) => validate,
-        Err(reason) => {
-            let names = resources.iter().map(|file| check_of(file)).chain([CONTROL, RENDERS].map(str::to_owned));
-            return Ok(names.map(|name| skipped(name, reason)).collect());
-        }
-    };
-    let mut outcomes: Vec<Outcome> =
-        resources.iter().map(|file| outcome(check_of(file), valid(validate, &dir.join(file)))).collect();
+    for file in strings(&kustomization["resources"]) {
+        outcomes.push(outcome(format!("{file} follows the API's schema"), valid(&dir.join(file))));
+    }
 
     let scratch = tempfile::tempdir()?;
     let broken = scratch.path().join("broken.yaml");
     let whole = fs::read_to_string(dir.join("daemonset.yaml")).context("cannot read daemonset.yaml")?;
     fs::write(&broken, whole.replacen("hostNetwork:", "hostNetworks:", 1))?;
-    outcomes.push(outcome(CONTROL, refused(valid(validate, &broken), "hostNetworks")));
+    outcomes.push(outcome("the schema check refuses a misspelt field", refused(valid(&broken), "hostNetworks")));
 
-    let rendered = scratch.path().join("rendered.yaml");
     outcomes.push(match render(dir) {
-        Some(Ok(text)) => {
-            fs::write(&rendered, &text)?;
-            outcome(RENDERS, valid(validate, &rendered).and_then(|()| rendered_holds_together(&text)))
-        }
-        Some(Err(error)) => outcome(RENDERS, Err(error)),
-        None => skipped(RENDERS, "neither kubectl nor kustomize is here; Debian has both from trixie on"),
+        Some(rendered) => outcome(RENDERS, rendered.and_then(|text| rendered_is_sound(&text, scratch.path()))),
+        None => Outcome {
+            name: RENDERS.to_owned(),
+            verdict: Verdict::Skipped(
+                "neither kubectl nor kustomize is here; Debian has both from trixie on".to_owned(),
+            ),
+        },
     });
     Ok(outcomes)
 }
 
-fn valid(validate: &Path, manifest: &Path) -> Result<()> {
-    // It exits with 0 when it finds no document to judge.
-    let said = run(Command::new(validate).arg("--strict").arg(manifest))?;
+/// Holds every document of a file against the API's schema, unknown fields refused.
+fn valid(manifest: &Path) -> Result<()> {
+    let python = setup::manifest_validator();
+    let said = run(Command::new(python).args(["-m", "kubernetes_validate", "--strict"]).arg(manifest))?;
+    // It is content with a file that holds no document.
     ensure!(said.contains(" passed for resource "), "kubernetes-validate judged nothing in {}", manifest.display());
     Ok(())
 }
@@ -82,8 +70,11 @@ fn render(dir: &Path) -> Option<Result<String>> {
     }))
 }
 
-/// The generated ConfigMap is the one that the pods mount, in the same namespace.
-fn rendered_holds_together(rendered: &str) -> Result<()> {
+/// It follows the schema, and the generated ConfigMap is the one that the pods mount, in the same namespace.
+fn rendered_is_sound(rendered: &str, scratch: &Path) -> Result<()> {
+    let file = scratch.join("rendered.yaml");
+    fs::write(&file, rendered)?;
+    valid(&file)?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(rendered).context("kustomize wrote no valid YAML")?;
     let find = |kind: &str| {
         documents.iter().find(|document| document["kind"] == kind).with_context(|| format!("no {kind} was rendered"))
@@ -123,12 +114,12 @@ fn names_all(dir: &Path, kustomization: &Value) -> Result<()> {
 fn names_image(kustomization: &Value) -> Result<()> {
     let image = &kustomization["images"][0];
     ensure!(
-        image["newName"] == image::NAME && image["newTag"] == env!("CARGO_PKG_VERSION"),
+        image["newName"] == image::NAME && image["newTag"] == image::VERSION,
         "the kustomization has {}:{}, `cargo xtask image` makes {}:{}",
         image["newName"],
         image["newTag"],
         image::NAME,
-        env!("CARGO_PKG_VERSION")
+        image::VERSION
     );
     Ok(())
 }

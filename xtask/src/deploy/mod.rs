@@ -6,10 +6,12 @@ mod container;
 mod kubernetes;
 mod unit;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{image, process, tree};
 
 /// What came of one check.
 #[derive(Debug)]
@@ -31,22 +33,14 @@ pub struct Outcome {
     pub verdict: Verdict,
 }
 
-/// What the checks need from outside this tree.
-#[derive(Debug)]
-pub struct Tools {
-    /// The daemon's static binary.
-    pub binary: PathBuf,
-    /// The image's OCI archive, or why there is none.
-    pub archive: Result<PathBuf, String>,
-    /// `kubernetes-validate`, or why it is not there.
-    pub kubernetes_validate: Result<PathBuf, String>,
-}
-
-/// Makes all checks of deploy/ under `root`. Fails only where a check could not even be begun.
-pub fn check(root: &Path, tools: &Tools) -> Result<Vec<Outcome>> {
-    let mut outcomes = kubernetes::check(&root.join("deploy/kubernetes"), tools)?;
-    outcomes.extend(unit::check(&root.join("deploy/systemd/conntrack-guard.service"), tools)?);
-    outcomes.extend(container::check(tools));
+/// Builds the static binary and the image, and makes all checks of deploy/. The caller has seen to the set-up: for the
+/// build, the image and deploy. Fails only where the checks could not even be begun.
+pub fn check() -> Result<Vec<Outcome>> {
+    let deploy = tree::root().join("deploy");
+    let binary = image::static_binary()?;
+    let mut outcomes = kubernetes::check(&deploy.join("kubernetes"), &binary)?;
+    outcomes.extend(unit::check(&deploy.join("systemd/conntrack-guard.service"), &binary)?);
+    outcomes.extend(container::check(&binary));
     Ok(outcomes)
 }
 
@@ -57,11 +51,6 @@ fn outcome(name: impl Into<String>, result: Result<()>) -> Outcome {
         Err(error) => Verdict::Failed(format!("{error:#}")),
     };
     Outcome { name: name.into(), verdict }
-}
-
-/// A check that could not be made.
-fn skipped(name: impl Into<String>, reason: impl Into<String>) -> Outcome {
-    Outcome { name: name.into(), verdict: Verdict::Skipped(reason.into()) }
 }
 
 /// The control of a check: `result` comes from a broken copy and has to be an error that names `culprit`.
@@ -78,7 +67,7 @@ fn refused(result: Result<()>, culprit: &str) -> Result<()> {
 
 /// Runs a command and fails with its output unless it exits with 0. Returns stdout and stderr together.
 fn run(command: &mut Command) -> Result<String> {
-    let shown = format!("{command:?}");
+    let shown = process::line(command);
     let output = command.output().with_context(|| format!("cannot run {shown}"))?;
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     ensure!(output.status.success(), "{shown} failed ({}):\n{text}", output.status);

@@ -4,30 +4,22 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context, Result, ensure};
 
-use super::{Outcome, Tools, accepts, outcome, refused, run, skipped};
+use super::{Outcome, accepts, outcome, refused, run};
 
 /// Where the unit expects the daemon.
 const INSTALLED: &str = "/usr/local/bin/conntrack-guard";
-const VERIFIES: &str = "systemd accepts the unit";
-const CONTROL: &str = "systemd refuses the unit with a misspelt key";
 
-pub(super) fn check(unit: &Path, tools: &Tools) -> Result<Vec<Outcome>> {
+pub(super) fn check(unit: &Path, binary: &Path) -> Result<Vec<Outcome>> {
     let text = fs::read_to_string(unit).with_context(|| format!("cannot read {}", unit.display()))?;
-    let mut outcomes = vec![
-        outcome("the daemon takes every command line of the unit", command_lines(&text, &tools.binary)),
+    let broken = text.replacen("Restart=", "Restrat=", 1);
+    Ok(vec![
+        outcome("the daemon takes every command line of the unit", command_lines(&text, binary)),
         outcome("the unit owns the folders that the daemon writes to", folders(&text)),
-    ];
-    if Command::new("systemd-analyze").arg("--version").output().is_ok() {
-        outcomes.push(outcome(VERIFIES, verify(&text, &tools.binary)));
-        let broken = text.replacen("Restart=", "Restrat=", 1);
-        outcomes.push(outcome(CONTROL, refused(verify(&broken, &tools.binary), "Restrat")));
-    } else {
-        let reason = "systemd-analyze is not here; it comes with the package systemd";
-        outcomes.extend([VERIFIES, CONTROL].map(|name| skipped(name, reason)));
-    }
-    Ok(outcomes)
+        outcome("systemd accepts the unit", verify(&text, binary)),
+        outcome("systemd refuses the unit with a misspelt key", refused(verify(&broken, binary), "Restrat")),
+    ])
 }
 
 /// The values of `key`, in order. A unit may give a key more than once.

@@ -44,10 +44,13 @@ pub const DEPLOY_TOOLS: Tools = Tools {
     name: "deployment tools",
     tools: &[
         Tool { program: "systemd-analyze", package: "systemd" },
-        Tool { program: "buildah", package: "buildah" },
         Tool { program: "python3", package: "python3" },
     ],
 };
+
+/// Builds the container image, without an engine.
+pub const IMAGE_TOOLS: Tools =
+    Tools { name: "image builder", tools: &[Tool { program: "buildah", package: "buildah" }] };
 
 impl Tools {
     fn missing(&self) -> Vec<&'static str> {

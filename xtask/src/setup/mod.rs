@@ -20,7 +20,7 @@ mod sources;
 mod tools;
 
 pub use busybox::path as busybox;
-pub use host::{DEPLOY_TOOLS, GUEST_TOOLS, QEMU};
+pub use host::{DEPLOY_TOOLS, GUEST_TOOLS, IMAGE_TOOLS, QEMU};
 pub use kernel::Series;
 pub use manifests::validator as manifest_validator;
 pub use tools::cargo_deny;
@@ -66,7 +66,12 @@ pub fn for_guest_programs() -> Vec<Box<dyn Piece>> {
     vec![Box::new(GUEST_TOOLS)]
 }
 
-/// What holds the manifests against the Kubernetes schemas, the unit against systemd, and builds the container.
+/// What builds the container image.
+pub fn for_image() -> Vec<Box<dyn Piece>> {
+    vec![Box::new(IMAGE_TOOLS)]
+}
+
+/// What holds the manifests against the Kubernetes schemas, and the unit against systemd.
 pub fn for_deploy() -> Vec<Box<dyn Piece>> {
     vec![Box::new(DEPLOY_TOOLS), Box::new(manifests::Validator)]
 }
@@ -81,6 +86,7 @@ pub fn run() -> Result<()> {
     let mut pieces = for_build();
     pieces.extend(for_guest(Series::V6_12));
     pieces.extend(for_guest_programs());
+    pieces.extend(for_image());
     pieces.extend(for_deploy());
     pieces.extend(for_deny());
     ensure(&pieces, Say::All)
