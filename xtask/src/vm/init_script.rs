@@ -48,6 +48,7 @@ pub fn first(modules: &[String], fresh_run: bool) -> Vec<u8> {
 /// The script that runs in this machine's root.
 pub fn second(session: &Session<'_>) -> Vec<u8> {
     let Session { hostname, release, mark, .. } = session;
+    // Debian's busybox takes its own applet for a bare name: what must be the machine's own program has its full path.
     let mut script = format!(
         "B={HOME}/busybox\n\
          die() {{ echo \"guest: $* failed\"; $B poweroff -f; }}\n\
@@ -73,7 +74,7 @@ pub fn second(session: &Session<'_>) -> Vec<u8> {
     script.extend_from_slice(
         format!(
             "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n\
-             modprobe nf_conntrack || die modprobe nf_conntrack\n\
+             /sbin/modprobe nf_conntrack || die modprobe nf_conntrack\n\
              $B mkfifo {HOME}/1 {HOME}/2 || die mkfifo\n\
              for p in 1 2; do\n\
              t=0; until [ -c /dev/vport0p$p ]; do t=$((t+1)); [ $t -lt 500 ] || die port $p; $B usleep 20000; done\n\
@@ -86,7 +87,7 @@ pub fn second(session: &Session<'_>) -> Vec<u8> {
         .as_bytes(),
     );
     script.extend(quoted(session.cwd.as_bytes()));
-    script.extend_from_slice(b" || exit 126\nexec $B setsid $B env -i");
+    script.extend_from_slice(b" || exit 126\nexec /usr/bin/setsid /usr/bin/env -i");
     for (name, value) in session.env {
         script.push(b' ');
         script.extend(quoted(&[name.as_bytes(), b"=", value].concat()));
