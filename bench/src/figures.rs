@@ -37,7 +37,7 @@ pub(crate) fn table(loads: &[(&str, &Observed)]) -> String {
     row("connect latency, p50", &|load| short(load.outcome.connect.p50));
     row("connect latency, p99", &|load| short(load.outcome.connect.p99));
     row("connect latency, longest", &|load| short(load.outcome.connect.max));
-    row("new flows dropped", &|load| grouped(load.drops.new_flows()));
+    row("new flows dropped (a retry counts again)", &|load| grouped(load.drops.new_flows()));
     row("  table full", &|load| grouped(load.drops.table_full));
     row("  chain too long", &|load| grouped(load.drops.chain_too_long));
     row("  clash lost", &|load| grouped(load.drops.clash_lost));

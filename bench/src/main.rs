@@ -1,6 +1,7 @@
 //! Connection churn through network namespaces that the program makes itself, and the demo that is built on it.
 
 mod churn_command;
+mod demo;
 mod figures;
 mod signals;
 mod table;
@@ -22,12 +23,15 @@ struct Arguments {
 enum Command {
     /// Real TCP connections (connect, request, reply, close) through this kernel's table as it is
     Churn(churn_command::Arguments),
+    /// The stock kernel and the guard under the same load, side by side; for a guest: `cargo xtask demo`
+    Demo(demo::Arguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = signals::catch().and_then(|stop| match arguments.command {
         Command::Churn(arguments) => churn_command::run(&arguments, stop),
+        Command::Demo(arguments) => demo::run(&arguments, stop),
     });
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,0 +1,128 @@
+//! Starts, asks and stops the guard, as its user would.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::status::Status;
+
+/// Loading its programs takes seconds in an emulated guest.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// A stop restores the settings first.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// How often its state is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// A running guard. Stopped when dropped.
+#[derive(Debug)]
+pub(super) struct Guard {
+    program: PathBuf,
+    process: Child,
+    log: PathBuf,
+}
+
+impl Guard {
+    /// Starts the program that lies beside this one and returns once it answers; `folder` gets its log.
+    pub fn start(policy: &Path, state: &Path, folder: &Path, stop: &AtomicBool) -> Result<Self> {
+        let program = env::current_exe().context("this program's own place")?.with_file_name("conntrack-guard");
+        if !program.exists() {
+            bail!("{} is not there: build it, `cargo build --release -p conntrack-guard`", program.display());
+        }
+        let log = folder.join("guard.log");
+        let file = File::create(&log).with_context(|| log.display().to_string())?;
+        let process = Command::new(&program)
+            .arg("run")
+            .arg("--config")
+            .arg(policy)
+            .arg("--state-dir")
+            .arg(state)
+            .args(["--log-format", "json"])
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let mut guard = Self { program, process, log };
+        guard.wait_until_it_answers(stop)?;
+        Ok(guard)
+    }
+
+    fn wait_until_it_answers(&mut self, stop: &AtomicBool) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("the guard ended at once, {status}; its log:\n{}", self.log_text());
+            }
+            if stop.load(Ordering::Relaxed) {
+                bail!("stopped");
+            }
+            match self.status_text() {
+                Ok(_) => return Ok(()),
+                Err(error) if start.elapsed() > START_LIMIT => {
+                    bail!("the guard does not answer: {error:#}; its log:\n{}", self.log_text())
+                }
+                Err(_) => thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// What `conntrack-guard status --json` prints.
+    pub fn status_text(&self) -> Result<String> {
+        let output = Command::new(&self.program).args(["status", "--json"]).output()?;
+        if !output.status.success() {
+            bail!("`conntrack-guard status` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// The part of the status that the demo needs.
+    pub fn read(status: &str) -> Result<Status> {
+        serde_json::from_str(status).context("`conntrack-guard status --json` has another shape than expected")
+    }
+
+    /// Asks it to end and waits for that.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        self.terminate()
+    }
+
+    fn terminate(&mut self) -> Result<ExitStatus> {
+        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).context("cannot stop the guard")?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > STOP_LIMIT {
+                self.process.kill()?;
+                self.process.wait()?;
+                bail!(
+                    "the guard did not end within {} s of SIGTERM; its log:\n{}",
+                    STOP_LIMIT.as_secs(),
+                    self.log_text()
+                );
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn log_text(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !matches!(self.process.try_wait(), Ok(Some(_)))
+            && let Err(error) = self.terminate()
+        {
+            eprintln!("{error:#}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `conntrack-guard-bench demo`: the same load against the stock kernel, then against the same kernel with the guard.
+
+mod guard;
+mod scale;
+mod status;
+mod verdict;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{self, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use bench::churn::Churn;
+use bench::conntrack::{self, Settings};
+use bench::netns::{self, Topology};
+
+use self::guard::Guard;
+use self::verdict::Guarded;
+use crate::figures;
+use crate::table::grouped;
+use crate::watch::{self, Observed};
+
+/// Long enough for the stock table to fill halfway through: its entries stay for 120 s.
+const DURATION: Duration = Duration::from_secs(35);
+/// An emptied table that stayed so for this long is at rest.
+const REST: Duration = Duration::from_secs(2);
+/// Until then it must be at rest.
+const REST_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where the results go.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Folder for the table, the guard's log, its status and its policy
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Runs both loads and judges them; the exit code is 1 if the demo did not show what it should.
+pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> {
+    let memory = meminfo_total()?;
+    check_guest(memory)?;
+    fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
+    let _put_back = PutBack(Settings::read()?);
+    let topology = Topology::create()?;
+    let churn = Churn { rate: u32::try_from(scale::GUEST_RATE)?, duration: DURATION, ..Churn::default() };
+    println!("{}", scale::words());
+    println!(
+        "The load: {} s of connections (connect, request, reply, close), {} a second from {} addresses, seed {}.",
+        churn.duration.as_secs(),
+        churn.rate,
+        grouped(u64::from(churn.sources)),
+        churn.seed
+    );
+
+    println!("\nThe stock kernel");
+    start_afresh(stop)?;
+    let stock = load(&churn, &topology, stop)?;
+
+    println!("\nThe same kernel with conntrack-guard");
+    start_afresh(stop)?;
+    let (observed, status, exit) = with_guard(&churn, &topology, &arguments.out, stop)?;
+    let after = Settings::read()?;
+    topology.remove()?;
+
+    let guarded = Guarded {
+        load: &observed,
+        back_end: &status.back_end,
+        exit,
+        after,
+        entry_bytes: slab_object_bytes()?,
+        memory_limit: memory * scale::MEMORY_PERCENT / 100,
+    };
+    let problems = verdict::problems(&stock, &guarded);
+    let report = format!(
+        "{}\n{}\n{}",
+        figures::table(&[("stock", &stock), ("with the guard", &observed)]),
+        status.words(),
+        conclusion(&problems, after)
+    );
+    let file = arguments.out.join("demo.txt");
+    fs::write(&file, format!("{}\n{report}", scale::words())).with_context(|| file.display().to_string())?;
+    println!("\n{report}");
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn conclusion(problems: &[String], after: Settings) -> String {
+    if problems.is_empty() {
+        format!(
+            "The table was emptied, the guard stopped by SIGTERM: max is {} and buckets are {}, as they were found.\n\
+             Stock dropped new flows; with the guard none was dropped and every value stayed within its bounds.\n",
+            grouped(after.max),
+            grouped(after.buckets)
+        )
+    } else {
+        format!("FAILED: {}\n", problems.join("\nFAILED: "))
+    }
+}
+
+/// The load with the guard beside it; asks for its status while the table is still full.
+fn with_guard(
+    churn: &Churn,
+    topology: &Topology,
+    out: &Path,
+    stop: &AtomicBool,
+) -> Result<(Observed, status::Status, process::ExitStatus)> {
+    let policy = out.join("policy.toml");
+    fs::write(&policy, scale::policy()).with_context(|| policy.display().to_string())?;
+    let state = StateFolder::new()?;
+    let guard = Guard::start(&policy, &state.0, out, stop)?;
+    let observed = load(churn, topology, stop)?;
+    let text = guard.status_text()?;
+    let file = out.join("status.json");
+    fs::write(&file, &text).with_context(|| file.display().to_string())?;
+    let status = Guard::read(&text)?;
+    // The guard puts nothing back that would cut off what is in use.
+    empty(stop)?;
+    Ok((observed, status, guard.stop()?))
+}
+
+fn load(churn: &Churn, topology: &Topology, stop: &AtomicBool) -> Result<Observed> {
+    let observed = watch::load(churn, topology, stop, |line| println!("{line}"))?;
+    if stop.load(Ordering::Relaxed) {
+        bail!("stopped; everything is put back");
+    }
+    Ok(observed)
+}
+
+/// The same start for both loads: an empty table at rest, and the stock settings.
+fn start_afresh(stop: &AtomicBool) -> Result<()> {
+    empty(stop)?;
+    scale::FLOOR.write().map_err(|error| {
+        let refused = error.chain().any(|cause| {
+            let source: Option<&std::io::Error> = cause.downcast_ref();
+            source.is_some_and(|source| source.kind() == std::io::ErrorKind::PermissionDenied)
+        });
+        if refused { netns::Error::NotPermitted { what: format!("{error:#}") }.into() } else { error }
+    })
+}
+
+/// Flushes until no packet of an earlier load makes an entry any more.
+fn empty(stop: &AtomicBool) -> Result<()> {
+    let start = Instant::now();
+    let mut at_rest_since = None;
+    while !stop.load(Ordering::Relaxed) {
+        if conntrack::count()? > 0 {
+            at_rest_since = None;
+            conntrack::flush()?;
+        } else if at_rest_since.get_or_insert_with(Instant::now).elapsed() >= REST {
+            return Ok(());
+        }
+        if start.elapsed() > REST_LIMIT {
+            bail!("the table does not come to rest: {} entries after {} s", conntrack::count()?, REST_LIMIT.as_secs());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    bail!("stopped; everything is put back");
+}
+
+/// The demo empties the kernel's table and shrinks it: not on a host that somebody uses.
+fn check_guest(memory: u64) -> Result<()> {
+    let entries = conntrack::count()?;
+    if entries > 0 {
+        bail!(
+            "this kernel tracks {} connections, which the demo would cut off: run it in a guest, `cargo xtask demo`",
+            grouped(entries)
+        );
+    }
+    // The kernel keeps a part to itself.
+    if !(scale::GUEST_MEMORY / 4 * 3..=scale::GUEST_MEMORY).contains(&memory) {
+        bail!(
+            "this machine has {} MiB of memory, the demo's scale needs a guest of {} MiB: `cargo xtask demo`",
+            memory >> 20,
+            scale::GUEST_MEMORY >> 20
+        );
+    }
+    Ok(())
+}
+
+fn meminfo_total() -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    kib.map(|kib: u64| kib * 1024).context("/proc/meminfo: no MemTotal")
+}
+
+/// What the kernel's allocator needs for one entry, extensions not counted.
+fn slab_object_bytes() -> Result<u64> {
+    let text = fs::read_to_string("/proc/slabinfo").context("/proc/slabinfo")?;
+    let row = text.lines().find_map(|line| line.strip_prefix("nf_conntrack "));
+    // name, active objects, objects, bytes of an object
+    let bytes = row.and_then(|row| row.split_whitespace().nth(2)).and_then(|field| field.parse().ok());
+    bytes.context("/proc/slabinfo: no size of nf_conntrack")
+}
+
+/// Writes the settings back that were there before the demo.
+struct PutBack(Settings);
+
+impl Drop for PutBack {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.write() {
+            eprintln!("cannot put {:?} back: {error:#}", self.0);
+        }
+    }
+}
+
+/// Where the guard keeps its journal, in memory and for this run only.
+struct StateFolder(PathBuf);
+
+impl StateFolder {
+    fn new() -> Result<Self> {
+        let folder = PathBuf::from(format!("/run/conntrack-guard-demo-{}", process::id()));
+        fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for StateFolder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
