@@ -13,6 +13,7 @@ pub mod actuate;
 pub mod report;
 
 pub mod cli;
+pub mod commands;
 pub mod control;
 pub mod daemon;
 pub mod ui;

@@ -1,2 +1,21 @@
-//! x
-fn main() {}
+//! Parse, log, run, exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use conntrack_guard::cli::{Cli, Command};
+use conntrack_guard::{commands, daemon};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => daemon::run(&args),
+        Command::Status(args) => commands::status(&args),
+        Command::Check(args) => commands::check(&args),
+        Command::Support(args) => commands::support(&args),
+        Command::Restore(args) => commands::restore_settings(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}

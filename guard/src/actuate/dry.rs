@@ -1,0 +1,19 @@
+//! The actuator of `--dry-run` and of `mode = "advise"`.
+
+use super::{Actuator, Effect, Outcome, Restored};
+use crate::policy::{Approved, Change};
+
+/// Writes nothing, journals nothing.
+#[derive(Debug, Default)]
+pub struct DryRun;
+
+impl Actuator for DryRun {
+    fn apply(&mut self, approved: &Approved) -> Vec<Outcome> {
+        let advised = |change: &Change| Outcome { change: change.clone(), result: Effect::Advised };
+        approved.changes().iter().map(advised).collect()
+    }
+
+    fn restore(&mut self) -> Vec<Restored> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,109 @@
+//! The only writer of kernel settings. It has no choices left to it: it carries out what `bounds` approved, journals
+//! the originals first, reads back what came of it, and puts the originals back.
+
+mod access;
+mod dry;
+mod journal;
+mod live;
+mod restore;
+mod settings;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use access::{Access, Error as AccessError};
+pub use dry::DryRun;
+pub use journal::{Error as JournalError, Found, Journal};
+pub use live::{Inherited, Live};
+pub use restore::{Put, Restored, restore};
+pub use settings::{Error as SettingsError, Settings};
+
+use crate::policy::{Approved, Change};
+
+/// Where the journal is kept unless `--state-dir` says otherwise.
+pub const STATE_DIR: &str = "/var/lib/conntrack-guard";
+
+/// Carries out approved changes.
+pub trait Actuator: Send {
+    /// Writes the changes in their order; one outcome each, whatever became of the ones before. Blocks while the
+    /// kernel rehashes.
+    fn apply(&mut self, approved: &Approved) -> Vec<Outcome>;
+
+    /// Puts back the originals of what `apply` changed, as far as that does no harm now.
+    fn restore(&mut self) -> Vec<Restored>;
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The change as it was approved.
+    pub change: Change,
+    /// What came of it.
+    pub result: Effect,
+}
+
+/// What a write did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Effect {
+    /// Written, and the kernel has it (buckets may have been rounded up to a whole page).
+    Applied {
+        /// The value read after the write.
+        read_back: u64,
+        /// How long the write took, for buckets with the whole rehash.
+        #[serde(rename = "took_us", with = "micros")]
+        took: Duration,
+    },
+    /// The write succeeded, yet the setting reads otherwise: something swallowed or replaced it.
+    NoEffect {
+        /// The value read after the write.
+        read_back: u64,
+        /// How long the write took.
+        #[serde(rename = "took_us", with = "micros")]
+        took: Duration,
+    },
+    /// Not written.
+    Refused {
+        /// What failed, with the file and the system's reason.
+        error: String,
+        /// What the operator can do about it.
+        way_out: String,
+    },
+    /// Not written: this guard only advises.
+    Advised,
+}
+
+/// Durations as whole microseconds.
+mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(took: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(took.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_micros)
+    }
+}
+
+/// Why the journal's keeper cannot start, or nothing can be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A kernel file.
+    #[error("{0}; {way_out}", way_out = .0.way_out())]
+    Settings(#[from] SettingsError),
+}
+
+/// Finds the journal of a state directory that belongs to the running boot; changes nothing.
+pub fn find_journal(state_dir: &Path, settings: &Settings) -> Result<Found, Error> {
+    Ok(Journal::find(state_dir, &settings.boot_id()?)?)
+}

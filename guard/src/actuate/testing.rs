@@ -1,0 +1,69 @@
+//! A kernel's files in a directory of their own, for tests without root.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::settings::Settings;
+
+/// A proc and sysfs tree with a conntrack table, and a directory for the journal.
+pub(crate) struct FakeKernel {
+    root: TempDir,
+}
+
+impl FakeKernel {
+    pub(crate) fn new(max: u64, buckets: u64, count: u64) -> Self {
+        let kernel = Self { root: tempfile::tempdir().unwrap() };
+        for directory in ["proc/sys/net/netfilter", "proc/sys/kernel/random", "sys/module/nf_conntrack/parameters"] {
+            fs::create_dir_all(kernel.path(directory)).unwrap();
+        }
+        fs::write(kernel.path("proc/sys/kernel/random/boot_id"), "b0075000-0000-4000-8000-000000000001\n").unwrap();
+        fs::write(kernel.path("sys/module/nf_conntrack/parameters/hashsize"), format!("{buckets}\n")).unwrap();
+        kernel.set("nf_conntrack_max", max);
+        kernel.set("nf_conntrack_buckets", buckets);
+        kernel.set("nf_conntrack_count", count);
+        kernel
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings::new(self.root())
+    }
+
+    pub(crate) fn set(&self, name: &str, value: u64) {
+        fs::write(self.path("proc/sys/net/netfilter").join(name), format!("{value}\n")).unwrap();
+    }
+
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        fs::read_to_string(self.path("proc/sys/net/netfilter").join(name)).unwrap().trim().parse().unwrap()
+    }
+
+    /// Reads 65536 on every Linux, and refuses writes of root too.
+    pub(crate) fn make_read_only(&self, below: &str) {
+        self.replace(below, "/proc/sys/kernel/ngroups_max");
+    }
+
+    /// Reads 33 and takes 51 without a change: the file takes a bit mask (51 = 0x33, the default) and prints it in
+    /// hexadecimal.
+    pub(crate) fn make_deaf(&self, below: &str) {
+        self.replace(below, "/proc/self/coredump_filter");
+    }
+
+    fn replace(&self, below: &str, target: &str) {
+        fs::remove_file(self.path(below)).unwrap();
+        symlink(target, self.path(below)).unwrap();
+    }
+}

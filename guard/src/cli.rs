@@ -1,0 +1,207 @@
+//! What the user typed, and what the exit code says.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::actuate::{AccessError, STATE_DIR};
+use crate::config;
+use crate::report::log::Format;
+
+/// Keeps nf_conntrack's table right by itself: within bounds, with reasons, and with a way back
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_long_help = "\
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage, or an invalid policy
+  3  not permitted or not supported here
+
+Examples:
+  conntrack-guard run --dry-run                     say what would be changed, change nothing
+  conntrack-guard check policy.toml                 is this policy valid?
+  conntrack-guard run --config policy.toml          guard the table until SIGTERM or Ctrl-C
+  conntrack-guard status                            what it sees, what it did and why
+  conntrack-guard restore                           after kill -9: put back what was there before"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch the table and keep it open, until SIGTERM or SIGINT
+    ///
+    /// Raises nf_conntrack_max ahead of the forecast and sizes the hash table while it is small, within the policy's
+    /// bounds and memory limit. Each change is logged with its reason. On a stop it puts back what it found, as far as
+    /// that drops no flow and stalls no packet. Needs root and the host's network namespace.
+    Run(RunArgs),
+
+    /// Show what the running guard sees, has decided and why
+    ///
+    /// Exits with 1 when no guard is running; the table is shown all the same.
+    Status(StatusArgs),
+
+    /// Check a policy file; every error with line and key
+    Check(CheckArgs),
+
+    /// Say what can be measured and changed on this host, and what each missing piece needs
+    Support(SupportArgs),
+
+    /// Put back the settings that a guard changed and could not put back itself
+    ///
+    /// For after kill -9, or for what a stop had to leave because the table was in use: nf_conntrack_max never goes
+    /// below what is in use and some more, and a resize that would stall packets for longer than the policy allowed
+    /// waits. What another program has set since stays. Exits with 1 as long as something is left to do.
+    Restore(RestoreArgs),
+}
+
+/// `run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Policy (TOML); without one, the defaults hold
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Log what would be changed; change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Where the settings found are kept, to put them back
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub state_dir: PathBuf,
+
+    /// How to log, on standard error
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    pub log_format: Format,
+}
+
+/// `status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Print the status as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `check`
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Policy (TOML)
+    pub file: PathBuf,
+}
+
+/// `support`
+#[derive(Debug, Args)]
+pub struct SupportArgs {
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `restore`
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Where the guard kept the settings found
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
+    pub state_dir: PathBuf,
+}
+
+/// A command that did not succeed: the reason, and the exit code that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    reason: anyhow::Error,
+}
+
+impl Failure {
+    /// Exit code 1.
+    pub fn failed(reason: impl Into<anyhow::Error>) -> Self {
+        Self { code: 1, reason: reason.into() }
+    }
+
+    /// Exit code 2: the policy is invalid, here or everywhere.
+    pub fn invalid(reason: impl Into<anyhow::Error>) -> Self {
+        Self { code: 2, reason: reason.into() }
+    }
+
+    /// Exit code 3: this host or this user does not allow it.
+    pub fn not_possible(reason: impl Into<anyhow::Error>) -> Self {
+        Self { code: 3, reason: reason.into() }
+    }
+
+    /// Tells the user: in the log where there is one, else on standard error. Returns the exit code.
+    pub fn tell(&self) -> ExitCode {
+        let text = format!("{:#}", self.reason);
+        for line in text.lines() {
+            if tracing::dispatcher::has_been_set() {
+                tracing::error!("{line}");
+            } else {
+                // With standard error gone there is nobody left to tell.
+                let _ = writeln!(io::stderr(), "conntrack-guard: {line}");
+            }
+        }
+        self.code.into()
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(reason: anyhow::Error) -> Self {
+        Self::failed(reason)
+    }
+}
+
+impl From<config::Errors> for Failure {
+    fn from(errors: config::Errors) -> Self {
+        Self::invalid(errors)
+    }
+}
+
+impl From<AccessError> for Failure {
+    fn from(error: AccessError) -> Self {
+        match error {
+            AccessError::Taken => Self::failed(error),
+            _ => Self::not_possible(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_exit_code_follows_the_reason() {
+        let code = |failure: Failure| failure.code;
+        assert_eq!(code(AccessError::Taken.into()), 1);
+        assert_eq!(code(AccessError::NotRoot.into()), 3);
+        assert_eq!(code(AccessError::NoConntrack("/x".into()).into()), 3);
+        assert_eq!(code(AccessError::OtherNamespace("/x".into()).into()), 3);
+        assert_eq!(code(config::parse("p.toml", "mode = 1").unwrap_err().into()), 2);
+        assert_eq!(code(anyhow::anyhow!("x").into()), 1);
+    }
+
+    #[test]
+    fn there_are_no_other_commands_and_no_other_flags() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|error| error.exit_code());
+        assert!(parse("conntrack-guard run --dry-run --log-format json --state-dir /x --config /y").is_ok());
+        assert_eq!(parse("conntrack-guard").unwrap_err(), 2);
+        assert_eq!(parse("conntrack-guard run --force").unwrap_err(), 2);
+        assert_eq!(parse("conntrack-guard check").unwrap_err(), 2);
+        assert_eq!(parse("conntrack-guard --help").unwrap_err(), 0);
+    }
+}

@@ -1,0 +1,84 @@
+//! The commands that answer and end; `run` is in `daemon`.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::actuate::{Access, Found, Journal, Restored, Settings, find_journal, restore};
+use crate::cli::{CheckArgs, Failure, RestoreArgs, StatusArgs, SupportArgs};
+use crate::observe::table;
+use crate::report::{self, ClientError};
+use crate::{config, kernel, ui};
+
+const ROOT: &str = "/";
+
+/// `status`
+pub fn status(args: &StatusArgs) -> Result<(), Failure> {
+    match report::ask(report::socket()) {
+        Ok(status) if args.json => print_json(&status),
+        Ok(status) => print(&ui::screen::status(&status)),
+        Err(error) => {
+            // Whatever is wrong with the guard, the table is what the question was about.
+            if let Ok(table) = table::read(Path::new(ROOT))
+                && !args.json
+            {
+                print(&ui::screen::unguarded(&table))?;
+            }
+            Err(match error {
+                ClientError::NotPermitted => Failure::not_possible(error),
+                _ => Failure::failed(error),
+            })
+        }
+    }
+}
+
+/// `check`
+pub fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let policy = config::load(&args.file)?;
+    let mut text = String::new();
+    for warning in config::warnings(&policy) {
+        text += &format!("warning: {warning}\n");
+    }
+    print(&format!("{text}{} is valid\n", args.file.display()))
+}
+
+/// `support`
+pub fn support(args: &SupportArgs) -> Result<(), Failure> {
+    let support = kernel::support::probe(Path::new(ROOT));
+    if args.json { print_json(&support) } else { print(&ui::screen::support(&support)) }
+}
+
+/// `restore`
+pub fn restore_settings(args: &RestoreArgs) -> Result<(), Failure> {
+    let root = Path::new(ROOT);
+    // A running guard would change again what is put back here.
+    let _access = Access::take(root)?;
+    let settings = Settings::new(root);
+    let state_dir = &args.state_dir;
+    let mut journal = match find_journal(state_dir, &settings).context("nothing is changed")? {
+        Found::Nothing => {
+            return print(&format!("nothing to put back: {} holds no journal\n", state_dir.display()));
+        }
+        Found::EarlierBoot => {
+            Journal::remove(state_dir).context("the journal of an earlier boot is of no use any more")?;
+            return print("nothing to put back: the journal was of an earlier boot; it is removed\n");
+        }
+        Found::ThisBoot(journal) => journal,
+    };
+    let all = restore(&mut journal, &settings);
+    let lines: String = all.iter().map(|one| report::restored_line(one) + "\n").collect();
+    print(&lines)?;
+    if all.iter().all(Restored::is_done) {
+        return Ok(());
+    }
+    Err(Failure::failed(anyhow::anyhow!("not everything is put back; {}", report::finish_later(state_dir))))
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(ui::print(text).context("cannot write to standard output")?)
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).context("cannot write JSON")?;
+    print(&(text + "\n"))
+}

@@ -1,0 +1,167 @@
+//! `conntrack-guard run`: starts the parts in the order in which nothing is changed before everything is checked, ticks,
+//! and on a signal puts everything back.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::unistd::{SysconfVar, sysconf};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use crate::actuate::{Access, Actuator, DryRun, Inherited, Live, Settings};
+use crate::cli::{Failure, RunArgs};
+use crate::config::{self, Policy};
+use crate::control::Control;
+use crate::kernel::Hooks;
+use crate::observe::{Observer, Sample};
+use crate::policy::{Host, Limits};
+use crate::report::{self, Mode, Reporter, Server, Start};
+
+/// How long a stop waits for a write that the kernel has not finished: a resize takes 1 s with 1,000,000 entries.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: &RunArgs) -> Result<(), Failure> {
+    report::log::start(args.log_format);
+    let root = Path::new("/");
+    let (policy, mode) = policy(args)?;
+    let access = Access::take(root)?;
+    let found = Observer::new(root, None).sample().context("cannot read the table")?;
+    let limits = limits(&policy, &found)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    let done = runtime.block_on(async {
+        // Before anything is changed: a signal from here on is a stop and not a death.
+        let mut stop = Stop::listen()?;
+        let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
+        let actuator = actuator(mode, root, &args.state_dir, &policy)?;
+        let (hooks, no_hooks) = match Hooks::attach() {
+            Ok(hooks) => (Some(hooks), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let start = Start { mode, limits: &limits, horizon: policy.table.horizon, found: &found, no_hooks };
+        let reporter = Reporter::new(&start);
+        let server = tokio::spawn(server.run(reporter.status()));
+        let observer = Observer::new(root, hooks);
+        let mut control = Control::new(root.into(), observer, policy, limits, actuator, reporter);
+        let ended = until_stopped(&mut control, &mut stop, &args.state_dir).await;
+        // Takes the socket away.
+        server.abort();
+        let _ = server.await;
+        ended
+    });
+    // Not to wait for a write that the kernel never finishes.
+    runtime.shutdown_background();
+    drop(access);
+    done
+}
+
+/// The policy in force, and what becomes of its plans.
+fn policy(args: &RunArgs) -> Result<(Policy, Mode), Failure> {
+    let mut policy = match &args.config {
+        Some(file) => config::load(file)?,
+        None => Policy::default(),
+    };
+    for warning in config::warnings(&policy) {
+        warn!("{warning}");
+    }
+    let mode = match policy.mode {
+        _ if args.dry_run => Mode::DryRun,
+        config::Mode::Advise => Mode::Advise,
+        config::Mode::Enforce => Mode::Enforce,
+    };
+    if mode != Mode::Enforce {
+        policy.mode = config::Mode::Advise;
+    }
+    Ok((policy, mode))
+}
+
+fn limits(policy: &Policy, found: &Sample) -> Result<Limits, Failure> {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
+    let host = Host {
+        table: found.table,
+        memory_total: found.memory.total,
+        entry_bytes: found.entry_bytes,
+        page_bytes: page.unwrap_or(4096),
+    };
+    Limits::new(policy, &host).map_err(Failure::invalid)
+}
+
+fn actuator(mode: Mode, root: &Path, state_dir: &Path, policy: &Policy) -> Result<Box<dyn Actuator>, Failure> {
+    if mode != Mode::Enforce {
+        return Ok(Box::new(DryRun));
+    }
+    let (live, inherited) = Live::start(Settings::new(root), state_dir, policy.hash.max_stall)
+        .context("the guard changes nothing that it could not put back")?;
+    log_inherited(&inherited);
+    Ok(Box::new(live))
+}
+
+fn log_inherited(inherited: &Inherited) {
+    if inherited.earlier_boot {
+        info!("removed the journal of an earlier boot: its settings went with it");
+    }
+    for (setting, original) in &inherited.taken_over {
+        info!(original, "an earlier guard changed {}; a stop puts the original back", setting.sysctl());
+    }
+    for (setting, current) in &inherited.overwritten {
+        info!(current, "{} was set by another program since an earlier guard changed it: it stays", setting.sysctl());
+    }
+}
+
+/// Ticks; on a signal waits for the tick to end, then restores.
+async fn until_stopped(control: &mut Control, stop: &mut Stop, state_dir: &Path) -> Result<(), Failure> {
+    loop {
+        let pause = {
+            let mut tick = std::pin::pin!(control.tick());
+            tokio::select! {
+                pause = &mut tick => Some(pause),
+                () = stop.received() => {
+                    // Its outcome still belongs into the log; restoring waits for its write anyway.
+                    if timeout(WRITE_LIMIT, tick).await.is_err() {
+                        return Err(stuck(state_dir));
+                    }
+                    None
+                }
+            }
+        };
+        let Some(pause) = pause else { break };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = stop.received() => break,
+        }
+    }
+    info!("stopping");
+    let all = timeout(WRITE_LIMIT, control.restore()).await.map_err(|_| stuck(state_dir))?;
+    report::log_restored(&all, state_dir);
+    Ok(())
+}
+
+fn stuck(state_dir: &Path) -> Failure {
+    Failure::failed(anyhow::anyhow!(
+        "the kernel has not finished a write after {} s, so nothing more is put back now; {}",
+        WRITE_LIMIT.as_secs(),
+        report::finish_later(state_dir)
+    ))
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn listen() -> anyhow::Result<Self> {
+        let listen = |kind| signal(kind).context("cannot listen for signals");
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

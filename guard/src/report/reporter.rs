@@ -1,0 +1,466 @@
+//! Turns each tick into the status and into log lines: a fact is logged when it is new and when it is over, not each
+//! tick.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::status::{
+    BackEnd, Chains, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Range, Status, Table,
+};
+use crate::actuate::{Effect, Outcome};
+use crate::model::{ChainStats, Estimate};
+use crate::observe::Sample;
+use crate::policy::{Change, Held, Limits, Plan, Rule, Setting, figures};
+
+/// Changes kept for the status.
+const KEPT: usize = 128;
+
+/// What the guard does with its plans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Carries them out.
+    Enforce,
+    /// The policy says `mode = "advise"`.
+    Advise,
+    /// `--dry-run`
+    DryRun,
+}
+
+impl Mode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Advise => "advise",
+            Self::DryRun => "dry-run",
+        }
+    }
+}
+
+/// What is settled when the guard starts.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// What it does with its plans.
+    pub mode: Mode,
+    /// Bounds in force.
+    pub limits: &'a Limits,
+    /// The forecast's horizon.
+    pub horizon: Duration,
+    /// The first reading.
+    pub found: &'a Sample,
+    /// Why there are no eBPF programs; `None` if there are.
+    pub no_hooks: Option<String>,
+}
+
+/// Keeps the status and writes the log.
+#[derive(Debug)]
+pub struct Reporter {
+    status: Arc<Mutex<Status>>,
+    started: Instant,
+    /// Counters are told from here on.
+    origin: Option<Sample>,
+    /// The failure last logged for a setting: tried again, it is not news.
+    failed: HashMap<Setting, (u64, u64, String)>,
+    trouble: Option<String>,
+}
+
+impl Reporter {
+    /// Logs the start.
+    pub fn new(start: &Start<'_>) -> Self {
+        let table = start.found.table;
+        let limits = start.limits;
+        info!(
+            mode = start.mode.name(),
+            max = table.max,
+            buckets = table.buckets,
+            count = table.count,
+            max_bounds = format!("{}..={}", limits.max.floor, limits.max.ceiling),
+            bucket_bounds = format!("{}..={}", limits.buckets.floor, limits.buckets.ceiling),
+            memory_limit = figures::bytes(limits.memory),
+            "conntrack-guard {} watches nf_conntrack",
+            env!("CARGO_PKG_VERSION")
+        );
+        match &start.no_hooks {
+            None => info!("inserts, destroys, drops and chain lengths are measured by eBPF programs"),
+            Some(reason) => warn!(
+                reason,
+                "no eBPF here: runs on proc readings; `conntrack-guard support` says what that loses"
+            ),
+        }
+        Self {
+            status: Arc::new(Mutex::new(first_status(start))),
+            started: Instant::now(),
+            origin: None,
+            failed: HashMap::new(),
+            trouble: None,
+        }
+    }
+
+    /// The status, for the server.
+    pub fn status(&self) -> Arc<Mutex<Status>> {
+        Arc::clone(&self.status)
+    }
+
+    /// A tick that read and decided.
+    pub fn tick(&mut self, sample: &Sample, estimate: &Estimate, plan: &Plan, outcomes: Vec<Outcome>) {
+        let origin = self.origin.get_or_insert_with(|| sample.clone());
+        let drops = drops(origin, sample);
+        let uptime_ms = millis(self.started.elapsed());
+        let news: Vec<Outcome> = outcomes.into_iter().filter(|outcome| self.is_news(outcome)).collect();
+        let mut status = self.lock();
+        status.uptime_ms = uptime_ms;
+        status.at_ms = millis(sample.at);
+        status.drops = drops;
+        status.table = Table {
+            max: sample.table.max,
+            buckets: sample.table.buckets,
+            count: sample.table.count,
+            fill: fill(sample.table.count, sample.table.max),
+            peak_count: status.table.peak_count.max(sample.table.count),
+        };
+        status.bounds.memory_in_use = memory(sample.table.count, sample);
+        status.bounds.memory_at_max = memory(sample.table.max, sample);
+        status.forecast = Forecast {
+            growth_per_s: estimate.growth,
+            inserts_per_s: estimate.insert_rate,
+            destroys_per_s: estimate.destroy_rate,
+            horizon_ms: status.forecast.horizon_ms,
+            count: estimate.forecast,
+            time_to_full_ms: estimate.time_to_full.map(millis),
+        };
+        if let Some(chains) = estimate.chains {
+            status.chains = Some(chains.into());
+        }
+        for outcome in news {
+            log_outcome(&outcome);
+            status.remember(plan.at, outcome);
+        }
+        status.hold(&plan.held, millis(plan.at));
+    }
+
+    /// Something failed that the next tick may find mended. Logged when it is new.
+    pub fn trouble(&mut self, what: String) {
+        if self.trouble.as_ref() != Some(&what) {
+            warn!("{what}");
+        }
+        self.lock().trouble = Some(what.clone());
+        self.trouble = Some(what);
+    }
+
+    /// The tick went through.
+    pub fn no_trouble(&mut self) {
+        if self.trouble.take().is_some() {
+            info!("works again");
+            self.lock().trouble = None;
+        }
+    }
+
+    /// A failure that is tried again for the same values with the same result has been told already.
+    fn is_news(&mut self, outcome: &Outcome) -> bool {
+        let Change { setting, old, new, .. } = outcome.change;
+        let failure = match &outcome.result {
+            Effect::Applied { .. } | Effect::Advised => {
+                self.failed.remove(&setting);
+                return true;
+            }
+            Effect::NoEffect { read_back, .. } => format!("reads back {read_back}"),
+            Effect::Refused { error, .. } => error.clone(),
+        };
+        let this = (old, new, failure);
+        self.failed.insert(setting, this.clone()) != Some(this)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Status {
+    fn remember(&mut self, at: Duration, Outcome { change, result }: Outcome) {
+        if matches!(result, Effect::Applied { .. } | Effect::Advised) {
+            self.changes_made += 1;
+        }
+        if self.changes.len() >= KEPT {
+            self.changes.remove(0);
+        }
+        let Change { setting, old, new, rule, evidence, predicted } = change;
+        self.changes.push(ChangeMade { at_ms: millis(at), setting, old, new, rule, evidence, predicted, result });
+    }
+
+    fn hold(&mut self, held: &[Held], now_ms: u64) {
+        self.held.retain(|old| {
+            let still = held.iter().any(|new| same(old, new));
+            if !still {
+                info!(rule = old.rule.name(), reason = old.reason, "no longer held: {}", old.setting.sysctl());
+            }
+            still
+        });
+        for new in held {
+            if !self.held.iter().any(|old| same(old, new)) {
+                info!(rule = new.rule.name(), reason = new.reason, "held: {} stays", new.setting.sysctl());
+                let Held { setting, rule, reason } = new.clone();
+                self.held.push(HeldNow { setting, rule, reason, since_ms: now_ms });
+            }
+        }
+    }
+}
+
+fn same(old: &HeldNow, new: &Held) -> bool {
+    old.setting == new.setting && old.rule == new.rule && old.reason == new.reason
+}
+
+impl Rule {
+    /// The rule's name in logs and in the status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RaiseMax => "raise-max",
+            Self::PresizeBuckets => "presize-buckets",
+        }
+    }
+}
+
+fn log_outcome(Outcome { change, result }: &Outcome) {
+    let Change { setting, old, new, rule, evidence, predicted } = change;
+    let (name, rule) = (setting.sysctl(), rule.name());
+    match result {
+        Effect::Applied { read_back, took } => {
+            let took = figures::time(*took);
+            info!(old, new, read_back, took, rule, evidence, predicted, "set {name}");
+        }
+        Effect::Advised => info!(old, new, rule, evidence, predicted, "would set {name}"),
+        Effect::NoEffect { read_back, took } => {
+            let took = figures::time(*took);
+            warn!(
+                old, new, read_back, took, rule, evidence,
+                "{name} was written but reads otherwise: another program holds it (look for a cgroup's sysctl program, \
+                 or for who writes it)"
+            );
+        }
+        Effect::Refused { error, way_out } => warn!(old, new, rule, evidence, error, way_out, "could not set {name}"),
+    }
+}
+
+fn first_status(start: &Start<'_>) -> Status {
+    let range = |range: &crate::policy::Range| Range { floor: range.floor, ceiling: range.ceiling };
+    let limits = start.limits;
+    Status {
+        version: FORMAT,
+        guard: env!("CARGO_PKG_VERSION").into(),
+        pid: std::process::id(),
+        mode: start.mode.name().into(),
+        uptime_ms: 0,
+        at_ms: millis(start.found.at),
+        table: Table::default(),
+        forecast: Forecast { horizon_ms: millis(start.horizon), ..Forecast::default() },
+        chains: None,
+        drops: Drops::default(),
+        back_end: BackEnd {
+            name: if start.no_hooks.is_none() { "fentry" } else { "proc" }.into(),
+            measured: start.no_hooks.is_none(),
+            reason: start.no_hooks.clone(),
+        },
+        bounds: LimitsInForce {
+            max: range(&limits.max),
+            buckets: range(&limits.buckets),
+            memory_limit: limits.memory,
+            memory_in_use: memory(start.found.table.count, start.found),
+            memory_at_max: memory(start.found.table.max, start.found),
+            max_stall_ms: millis(limits.max_stall),
+        },
+        changes_made: 0,
+        changes: Vec::new(),
+        held: Vec::new(),
+        trouble: None,
+    }
+}
+
+impl From<ChainStats> for Chains {
+    fn from(ChainStats { measured, mean, p50, p99, max, expected_mean }: ChainStats) -> Self {
+        Self { measured, mean, p50, p99, max, expected_mean }
+    }
+}
+
+fn drops(origin: &Sample, now: &Sample) -> Drops {
+    let hooks = origin.hooks.as_ref().zip(now.hooks.as_ref());
+    let by_hook = hooks.map(|(origin, now)| {
+        (now.table_full.saturating_sub(origin.table_full), now.early_drops.saturating_sub(origin.early_drops))
+    });
+    let (before, after) = (origin.stats, now.stats);
+    Drops {
+        table_full: by_hook.map(|(table_full, _)| table_full),
+        early_drop: by_hook.map_or(after.early_drop.saturating_sub(before.early_drop), |(_, evicted)| evicted),
+        drop: after.drop.saturating_sub(before.drop),
+        insert_failed: after.insert_failed.saturating_sub(before.insert_failed),
+        chain_too_long: after.chain_too_long.saturating_sub(before.chain_too_long),
+        invalid: after.invalid.saturating_sub(before.invalid),
+    }
+}
+
+/// What so many entries and the present buckets (8 bytes each) take.
+fn memory(entries: u64, sample: &Sample) -> u64 {
+    entries.saturating_mul(sample.entry_bytes).saturating_add(sample.table.buckets.saturating_mul(8))
+}
+
+fn fill(count: u64, max: u64) -> f64 {
+    if max == 0 { 0.0 } else { count as f64 / max as f64 }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::observe::{Memory, StatTotals, TableReading};
+
+    /// A status with something in every part.
+    pub(crate) fn status() -> Status {
+        let limits = Limits {
+            max: crate::policy::Range { floor: 65_536, ceiling: 4_194_304 },
+            buckets: crate::policy::Range { floor: 16_384, ceiling: 4_194_304 },
+            memory: 400 << 20,
+            max_stall: Duration::from_millis(20),
+            bucket_step: 512,
+        };
+        let found = sample(1, 4_000);
+        let no_hooks = Some("not permitted".to_owned());
+        let start = Start { mode: Mode::Enforce, limits: &limits, horizon: Duration::from_secs(10), found: &found, no_hooks };
+        let mut reporter = Reporter::new(&start);
+        let applied = Effect::Applied { read_back: 131_072, took: Duration::from_micros(35) };
+        reporter.tick(&found, &estimate(&found), &plan(), vec![outcome(applied)]);
+        reporter.lock().uptime_ms = 65_000;
+        let mut status = reporter.lock().clone();
+        status.pid = 4711;
+        status
+    }
+
+    pub(crate) fn sample(seconds: u64, count: u64) -> Sample {
+        Sample {
+            at: Duration::from_secs(seconds),
+            table: TableReading { max: 65_536, buckets: 16_384, count },
+            stats: StatTotals { drop: seconds, early_drop: 2 * seconds, ..StatTotals::default() },
+            hooks: None,
+            memory: Memory { total: 4 << 30, available: 2 << 30 },
+            entry_bytes: 384,
+        }
+    }
+
+    fn estimate(sample: &Sample) -> Estimate {
+        Estimate {
+            at: sample.at,
+            table: sample.table,
+            insert_rate: None,
+            destroy_rate: None,
+            growth: 812.0,
+            forecast: 12_120,
+            time_to_full: Some(Duration::from_secs(75)),
+            table_full: 0,
+            early_drops: 0,
+            chains: None,
+            resize_stall: Duration::from_millis(3),
+            memory: sample.memory,
+            entry_bytes: sample.entry_bytes,
+        }
+    }
+
+    fn plan() -> Plan {
+        let held = Held {
+            setting: Setting::Buckets,
+            rule: Rule::PresizeBuckets,
+            reason: "a resize would stall longer than hash.max-stall".into(),
+        };
+        Plan { at: Duration::from_secs(1), changes: Vec::new(), held: vec![held] }
+    }
+
+    fn outcome(result: Effect) -> Outcome {
+        let change = Change {
+            setting: Setting::Max,
+            old: 65_536,
+            new: 131_072,
+            rule: Rule::RaiseMax,
+            evidence: "60,000 expected in 10 s".into(),
+            predicted: "fill 46 %".into(),
+        };
+        Outcome { change, result }
+    }
+
+    fn reporter() -> Reporter {
+        let limits = Limits {
+            max: crate::policy::Range { floor: 1, ceiling: 2 },
+            buckets: crate::policy::Range { floor: 1, ceiling: 2 },
+            memory: 1,
+            max_stall: Duration::ZERO,
+            bucket_step: 512,
+        };
+        let found = sample(1, 1);
+        let start =
+            Start { mode: Mode::Enforce, limits: &limits, horizon: Duration::ZERO, found: &found, no_hooks: None };
+        Reporter::new(&start)
+    }
+
+    fn tick(reporter: &mut Reporter, seconds: u64, plan: &Plan, result: Option<Effect>) -> Status {
+        let sample = sample(seconds, 10);
+        reporter.tick(&sample, &estimate(&sample), plan, result.map(outcome).into_iter().collect());
+        reporter.lock().clone()
+    }
+
+    #[test]
+    fn drops_count_from_the_first_tick_and_peak_stays() {
+        let mut reporter = reporter();
+        let high = sample(5, 900);
+        reporter.tick(&high, &estimate(&high), &Plan::default(), Vec::new());
+        let status = tick(&mut reporter, 7, &Plan::default(), None);
+        assert_eq!((status.drops.drop, status.drops.early_drop, status.drops.table_full), (2, 4, None));
+        assert_eq!((status.table.count, status.table.peak_count), (10, 900));
+    }
+
+    #[test]
+    fn a_failure_that_repeats_is_told_once_and_again_after_a_success() {
+        let refused = || Some(Effect::Refused { error: "no".into(), way_out: "yes".into() });
+        let mut reporter = reporter();
+        for second in 1..5 {
+            tick(&mut reporter, second, &Plan::default(), refused());
+        }
+        let applied = Effect::Applied { read_back: 131_072, took: Duration::ZERO };
+        tick(&mut reporter, 6, &Plan::default(), Some(applied));
+        let status = tick(&mut reporter, 7, &Plan::default(), refused());
+        assert_eq!(status.changes.len(), 3);
+        assert_eq!(status.changes_made, 1);
+    }
+
+    #[test]
+    fn a_held_rule_keeps_its_time_until_it_goes() {
+        let mut reporter = reporter();
+        let mut later = plan();
+        later.at = Duration::from_secs(9);
+        assert_eq!(tick(&mut reporter, 1, &plan(), None).held[0].since_ms, 1000);
+        assert_eq!(tick(&mut reporter, 9, &later, None).held[0].since_ms, 1000);
+        assert_eq!(tick(&mut reporter, 10, &Plan::default(), None).held, []);
+        assert_eq!(tick(&mut reporter, 9, &later, None).held[0].since_ms, 9000);
+    }
+
+    #[test]
+    fn the_list_of_changes_is_bounded() {
+        let mut reporter = reporter();
+        for second in 0..300 {
+            tick(&mut reporter, second, &Plan::default(), Some(Effect::Advised));
+        }
+        let status = reporter.lock().clone();
+        assert_eq!((status.changes.len(), status.changes_made), (KEPT, 300));
+    }
+
+    #[test]
+    fn the_json_is_what_is_documented() {
+        let json = serde_json::to_value(status()).unwrap();
+        assert_eq!(json["changes"][0]["result"]["kind"], "applied");
+        assert_eq!(json["changes"][0]["result"]["took_us"], 35);
+        assert_eq!(json["changes"][0]["setting"], "max");
+        assert_eq!(json["changes"][0]["rule"], Rule::RaiseMax.name());
+        assert_eq!(json["held"][0]["rule"], Rule::PresizeBuckets.name());
+        assert_eq!(json["chains"], serde_json::Value::Null);
+        assert_eq!(json["back_end"]["reason"], "not permitted");
+    }
+}

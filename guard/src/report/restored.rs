@@ -1,0 +1,38 @@
+//! What a restore did, for people: the log of a stopping guard and the output of `conntrack-guard restore` say the same.
+
+use std::path::Path;
+
+use tracing::{info, warn};
+
+use crate::actuate::{Put, Restored};
+
+/// Logs what a stop put back. `state_dir` says where the rest is kept.
+pub fn log_restored(all: &[Restored], state_dir: &Path) {
+    for one in all {
+        let line = restored_line(one);
+        if one.is_done() { info!("{line}") } else { warn!("{line}; {}", finish_later(state_dir)) }
+    }
+}
+
+/// How to finish what a restore left.
+pub fn finish_later(state_dir: &Path) -> String {
+    format!(
+        "the original is kept in {}: run `conntrack-guard restore` later, or the next start takes it over",
+        state_dir.display()
+    )
+}
+
+/// One restored setting as a line for people.
+pub fn restored_line(Restored { setting, original, put }: &Restored) -> String {
+    let name = setting.sysctl();
+    match put {
+        Put::Back { from } if from == original => format!("{name} is {original} already, as it was found"),
+        Put::Back { from } => format!("{name} put back from {from} to {original}"),
+        Put::Overwritten { current } => {
+            format!("{name} stays {current}: another program has set it since (it was found as {original})")
+        }
+        Put::Later { from, now, why } if from == now => format!("{name} stays {now} and not {original} for now: {why}"),
+        Put::Later { from, now, why } => format!("{name} put from {from} to {now} and not {original} for now: {why}"),
+        Put::Failed { error } => format!("{name} not put back to {original}: {error}"),
+    }
+}

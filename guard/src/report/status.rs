@@ -1,0 +1,185 @@
+//! The status as JSON: what `conntrack-guard status --json` prints. Fields are only ever added within one format
+//! version. Times are milliseconds; `at_ms` and `since_ms` count from the boot (`CLOCK_BOOTTIME`). A figure that is not
+//! measured here is `null`, never 0.
+
+use serde::{Deserialize, Serialize};
+
+use crate::actuate::Effect;
+use crate::policy::{Rule, Setting};
+
+/// Version of this format.
+pub const FORMAT: u32 = 1;
+
+/// The guard, the table and the decisions, as of the last tick.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// The guard's own version.
+    pub guard: String,
+    /// Its process.
+    pub pid: u32,
+    /// `enforce`, `advise` or `dry-run`.
+    pub mode: String,
+    /// How long it has run.
+    pub uptime_ms: u64,
+    /// When the sample behind these figures was taken.
+    pub at_ms: u64,
+    /// The table.
+    pub table: Table,
+    /// Where it is going.
+    pub forecast: Forecast,
+    /// Hash chains, over the last tick that had inserts.
+    pub chains: Option<Chains>,
+    /// New flows and entries lost since the guard started.
+    pub drops: Drops,
+    /// What the figures come from.
+    pub back_end: BackEnd,
+    /// What the guard may do.
+    pub bounds: LimitsInForce,
+    /// Changes carried out or advised since the start.
+    pub changes_made: u64,
+    /// The last 128 changes, whatever came of them, oldest first.
+    pub changes: Vec<ChangeMade>,
+    /// What rules want now and may not have.
+    pub held: Vec<HeldNow>,
+    /// What does not work now, such as a reading that fails.
+    pub trouble: Option<String>,
+}
+
+/// The table as read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// `nf_conntrack_max`; 0 means "no limit" on kernels before 6.19.
+    pub max: u64,
+    /// `nf_conntrack_buckets`
+    pub buckets: u64,
+    /// `nf_conntrack_count`
+    pub count: u64,
+    /// count ÷ max; 0 without a limit.
+    pub fill: f64,
+    /// The largest count that a tick has read since the start.
+    pub peak_count: u64,
+}
+
+/// Growth and what it leads to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Entries a second by which the count grows.
+    pub growth_per_s: f64,
+    /// New entries a second.
+    pub inserts_per_s: Option<f64>,
+    /// Entries freed a second.
+    pub destroys_per_s: Option<f64>,
+    /// How far ahead the forecast looks.
+    pub horizon_ms: u64,
+    /// Entries expected then.
+    pub count: u64,
+    /// Time until the count reaches max; `null` while it does not grow.
+    pub time_to_full_ms: Option<u64>,
+}
+
+/// Chain lengths found at insert, both directions together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chains {
+    /// Chains measured: two for each insert.
+    pub measured: u64,
+    /// Mean number of other entries.
+    pub mean: f64,
+    /// Median.
+    pub p50: u64,
+    /// 99th percentile.
+    pub p99: u64,
+    /// Longest.
+    pub max: u64,
+    /// The mean that an even hash gives: 2 × count ÷ buckets.
+    pub expected_mean: f64,
+}
+
+/// Losses since the guard started.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Drops {
+    /// New flows refused because the table was full, in all namespaces; by hook only.
+    pub table_full: Option<u64>,
+    /// Entries evicted to make room.
+    pub early_drop: u64,
+    /// The kernel's statistic `drop`: table full, out of memory, or a lost clash.
+    pub drop: u64,
+    /// Inserts that failed: a lost clash or a chain that was too long.
+    pub insert_failed: u64,
+    /// Inserts refused for the length of the chain; counted in `insert_failed` as well.
+    pub chain_too_long: u64,
+    /// Packets that no tracker accepted.
+    pub invalid: u64,
+}
+
+/// Where the figures come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackEnd {
+    /// `fentry` (eBPF on the kernel's functions) or `proc` (readings only).
+    pub name: String,
+    /// Whether inserts, destroys and chains are measured.
+    pub measured: bool,
+    /// Why they are not.
+    pub reason: Option<String>,
+}
+
+/// Bounds in force; what the policy leaves open was settled at start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitsInForce {
+    /// For `nf_conntrack_max`, entries.
+    pub max: Range,
+    /// For `nf_conntrack_buckets`, buckets.
+    pub buckets: Range,
+    /// What entries at max and buckets may take together, bytes.
+    pub memory_limit: u64,
+    /// What the present entries and buckets take, bytes.
+    pub memory_in_use: u64,
+    /// What a full table and the buckets would take, bytes.
+    pub memory_at_max: u64,
+    /// The longest estimated stall that a resize may cause.
+    pub max_stall_ms: u64,
+}
+
+/// Both ends belong to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// Lowest value the guard may choose.
+    pub floor: u64,
+    /// Highest value the guard may choose.
+    pub ceiling: u64,
+}
+
+/// A change, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChangeMade {
+    /// When it was decided.
+    pub at_ms: u64,
+    /// `max` or `buckets`.
+    pub setting: Setting,
+    /// The value before.
+    pub old: u64,
+    /// The value wanted.
+    pub new: u64,
+    /// The rule that asked for it.
+    pub rule: Rule,
+    /// The readings behind it.
+    pub evidence: String,
+    /// What should follow.
+    pub predicted: String,
+    /// `applied`, `no-effect`, `refused` or `advised`, with details.
+    pub result: Effect,
+}
+
+/// Something wanted that stays undone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HeldNow {
+    /// The setting that stays.
+    pub setting: Setting,
+    /// The rule that asked.
+    pub rule: Rule,
+    /// Why not, and what can be done about it.
+    pub reason: String,
+    /// Since when.
+    pub since_ms: u64,
+}

@@ -1,0 +1,17 @@
+//! What people read on a terminal: aligned tables, figures with units. Knows nothing of where the figures come from.
+
+pub mod screen;
+mod table;
+
+use std::io::{self, Write};
+
+pub use table::{Align, Table};
+
+/// Writes `text` to standard output. A reader that went away (`conntrack-guard status | head`) is no failure.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}

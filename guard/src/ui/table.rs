@@ -1,0 +1,80 @@
+//! Aligned columns, two spaces apart.
+
+use std::fmt;
+
+/// On which side a column's cells stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Words.
+    Left,
+    /// Figures.
+    Right,
+}
+
+/// Rows of cells; printed without lines, every row ends in a line feed and has no trailing spaces.
+#[derive(Clone, Debug)]
+pub struct Table {
+    columns: Vec<Align>,
+    indent: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these columns; `indent` spaces before each row.
+    pub fn new(indent: usize, columns: &[Align]) -> Self {
+        Self { columns: columns.to_vec(), indent, rows: Vec::new() }
+    }
+
+    /// Adds a row. A row shorter than the columns leaves the rest empty; further cells stand left.
+    pub fn row<I>(&mut self, cells: I) -> &mut Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+        self
+    }
+
+    fn width(&self, column: usize) -> usize {
+        self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
+        for row in &self.rows {
+            let mut line = " ".repeat(self.indent);
+            for (column, cell) in row.iter().enumerate() {
+                if column > 0 {
+                    line.push_str("  ");
+                }
+                let width = widths[column];
+                match self.columns.get(column).copied().unwrap_or(Align::Left) {
+                    Align::Left => line.push_str(&format!("{cell:<width$}")),
+                    Align::Right => line.push_str(&format!("{cell:>width$}")),
+                }
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_whatever_the_script() {
+        let mut table = Table::new(2, &[Align::Left, Align::Right, Align::Left]);
+        table.row(["max", "262,144", "found"]).row(["Eimer", "512"]).row(["größe", "1", "µ"]);
+        assert_eq!(table.to_string(), "  max    262,144  found\n  Eimer      512\n  größe        1  µ\n");
+    }
+
+    #[test]
+    fn no_rows_print_nothing() {
+        assert_eq!(Table::new(4, &[Align::Left]).to_string(), "");
+    }
+}
