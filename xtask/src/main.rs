@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+mod build;
 mod deploy;
 mod image;
 mod process;
 mod setup;
 mod staging;
+mod test;
 mod tree;
 mod units;
 mod vm;
@@ -34,6 +36,19 @@ enum Verb {
     /// Rust library sources, bpf-linker, QEMU, busybox, a Debian kernel, network tools, what the deployment checks call,
     /// cargo-deny. What need not be installed is kept under target/. The other verbs do this for themselves.
     Setup,
+    /// Build the daemon and the load generator in release form
+    ///
+    /// target/release/conntrack-guard and target/release/conntrack-guard-bench.
+    Build {
+        /// Build the daemon alone, as one file that needs no C library: for containers
+        #[arg(long = "static")]
+        fixed: bool,
+    },
+    /// Check everything: formatting, lints, licences, host tests, deploy/, and the tests on a real kernel in a guest
+    ///
+    /// Sets up what is missing, runs every stage even when an earlier one failed, and ends with a line of its own:
+    /// "N passed, N failed", and the number skipped if any. Each reason for a skip stands above it.
+    Test,
     /// Build the daemon as one static file, and the container image that holds it
     ///
     /// The image is an OCI archive under target/; no container engine and no registry takes part.
@@ -95,6 +110,8 @@ impl VmArguments {
 fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Setup => setup::run().map(|()| 0),
+        Verb::Build { fixed } => build::run(fixed).map(|()| 0),
+        Verb::Test => test::run(),
         Verb::Image => image::run().map(|()| 0),
         Verb::Vm(arguments) => match arguments.guest() {
             Ok(guest) => vm::run(&guest),
@@ -118,7 +135,7 @@ mod tests {
         let all = ["xtask", "vm"].iter().chain(words);
         match Cli::try_parse_from(all)?.verb {
             Verb::Vm(arguments) => arguments.guest(),
-            Verb::Setup | Verb::Image => unreachable!("the words start with vm"),
+            _ => unreachable!("the words start with vm"),
         }
     }
 

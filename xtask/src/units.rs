@@ -58,8 +58,8 @@ mod tests {
     #[test]
     fn durations() {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("10m"), Ok(Duration::from_mins(10)));
+        assert_eq!(duration("2h"), Ok(Duration::from_hours(2)));
         for wrong in ["", "s", "90", "90ms", "-1s", "1.5m", "0s", "25h", "99999999999999999999s"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }

@@ -42,10 +42,7 @@ pub const GUEST_TOOLS: Tools = Tools {
 /// Called by the checks of `deploy/`.
 pub const DEPLOY_TOOLS: Tools = Tools {
     name: "deployment tools",
-    tools: &[
-        Tool { program: "systemd-analyze", package: "systemd" },
-        Tool { program: "python3", package: "python3" },
-    ],
+    tools: &[Tool { program: "systemd-analyze", package: "systemd" }, Tool { program: "python3", package: "python3" }],
 };
 
 /// Builds the container image, without an engine.

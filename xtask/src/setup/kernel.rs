@@ -171,7 +171,7 @@ fn boot_modules(modules: &Path, boot: &Path) -> Result<()> {
     };
     let order = modules::load_order(&read("modules.dep")?, &read("modules.builtin")?, modules::BOOT)?;
     fs::create_dir_all(boot).with_context(|| format!("cannot create {}", boot.display()))?;
-    let mut names = String::new();
+    let mut names: Vec<String> = Vec::new();
     for path in order {
         let from = modules.join(&path);
         let name = modules::name(&path);
@@ -187,9 +187,9 @@ fn boot_modules(modules: &Path, boot: &Path) -> Result<()> {
             }
             _ => bail!("{} is compressed in a way that busybox cannot read", from.display()),
         }
-        names.push_str(&format!("{name}.ko\n"));
+        names.push(format!("{name}.ko"));
     }
-    write(&boot.join("order"), &names)
+    write(&boot.join("order"), &names.join("\n"))
 }
 
 fn child(folder: &Path, prefix: &str) -> Result<PathBuf> {

@@ -23,6 +23,7 @@ pub use busybox::path as busybox;
 pub use host::{DEPLOY_TOOLS, GUEST_TOOLS, IMAGE_TOOLS, QEMU};
 pub use kernel::Series;
 pub use manifests::validator as manifest_validator;
+pub use rust_src::library as rust_library;
 pub use tools::cargo_deny;
 
 /// Something cannot be done on this machine or by this user; the text holds the commands that would. Exit code 3.

@@ -1,5 +1,6 @@
 //! The sources of Rust's `core`, which has to be built for the BPF target: stable Rust ships no library for it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -13,7 +14,7 @@ use crate::staging::Staging;
 use crate::{process, tree};
 
 /// How long rustup may try: where it cannot download it may also hang.
-const RUSTUP_PATIENCE: Duration = Duration::from_secs(60);
+const RUSTUP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Where Debian packages the sources of a current Rust.
 const SUITES: [&str; 2] = ["trixie-backports", "trixie"];
@@ -21,16 +22,30 @@ const SUITES: [&str; 2] = ["trixie-backports", "trixie"];
 /// The set-up piece.
 pub struct RustSources;
 
-/// Where this compiler's sources are: in its sysroot, else `target/rust-src/<version>/library`.
-fn find() -> Result<Option<PathBuf>> {
+/// Where this compiler's sources are: in its sysroot, else `target/rust-src/library`.
+pub fn library() -> Result<Option<PathBuf>> {
     let sysroot = PathBuf::from(process::output(Command::new("rustc").args(["--print", "sysroot"]))?.trim());
-    let places = [sysroot.join("lib/rustlib/src/rust/library"), place(&version()?).join("library")];
-    Ok(places.into_iter().find(|library| library.join("core/src/lib.rs").is_file()))
+    let installed = sysroot.join("lib/rustlib/src/rust/library");
+    if is_library(&installed) {
+        return Ok(Some(installed));
+    }
+    let kept = place().join("library");
+    // The sources of another version do not compile: what was kept counts only for the compiler it was fetched for.
+    let same =
+        fs::read_to_string(place().join(VERSION)).is_ok_and(|text| version().is_ok_and(|now| now == text.trim()));
+    Ok((same && is_library(&kept)).then_some(kept))
 }
 
-fn place(version: &str) -> PathBuf {
-    tree::kept().join("rust-src").join(version)
+fn is_library(folder: &Path) -> bool {
+    folder.join("core/src/lib.rs").is_file()
 }
+
+fn place() -> PathBuf {
+    tree::kept().join("rust-src")
+}
+
+/// Beside the kept sources: the version of the compiler they belong to.
+const VERSION: &str = "for-rustc";
 
 /// As in `rustc 1.95.0 (59807616e 2026-04-14)`.
 fn version() -> Result<String> {
@@ -45,7 +60,7 @@ impl Piece for RustSources {
     }
 
     fn found(&self) -> Option<String> {
-        find().ok().flatten().map(|path| path.display().to_string())
+        library().ok().flatten().map(|path| path.display().to_string())
     }
 
     fn work(&self) -> &'static str {
@@ -54,7 +69,7 @@ impl Piece for RustSources {
 
     fn get(&self) -> Result<String> {
         let version = version()?;
-        if rustup() && find()?.is_some() {
+        if rustup() && library()?.is_some() {
             return Ok("by rustup".to_owned());
         }
         for suite in SUITES {
@@ -62,9 +77,12 @@ impl Piece for RustSources {
             let wanted = format!("{version}+dfsg");
             let newest = suite.versions("rust-src")?.into_iter().find(|candidate| candidate.starts_with(&wanted));
             if let Some(package) = newest {
-                let staging = Staging::beside(&place(&version))?;
+                let staging = Staging::beside(&place())?;
                 suite.unpack("rust-src", &package, staging.dir(), staging.dir())?;
-                staging.commit(&Path::new("usr/src").join(format!("rustc-{version}")))?;
+                let sources = Path::new("usr/src").join(format!("rustc-{version}"));
+                let note = staging.dir().join(&sources).join(VERSION);
+                fs::write(&note, &version).with_context(|| format!("cannot write {}", note.display()))?;
+                staging.commit(&sources)?;
                 return Ok(format!("Debian's rust-src {package}"));
             }
         }

@@ -26,7 +26,8 @@ pub struct Session<'a> {
 
 /// The script of the initramfs: `modules` are the names of files in its `/modules`, in the order to load them.
 pub fn first(modules: &[String], fresh_run: bool) -> Vec<u8> {
-    let load: String = modules.iter().map(|name| format!("insmod /modules/{name} || die insmod {name}\n")).collect();
+    let load = modules.iter().map(|name| format!("insmod /modules/{name} || die insmod {name}\n"));
+    let load = load.collect::<Vec<_>>().concat();
     let run = if fresh_run { "mount -t tmpfs -o mode=755 run /new/run || die mount /run\n" } else { "" };
     format!(
         "#!/bin/busybox sh\n\

@@ -49,11 +49,8 @@ impl<W: Write> Archive<W> {
         self.entries += 1;
         // ino, mode, uid, gid, nlink, mtime, filesize, dev (major, minor), rdev (major, minor), namesize, check
         let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0];
-        let mut header = String::from("070701");
-        for field in fields {
-            header.push_str(&format!("{field:08X}"));
-        }
-        self.padded(&[header.as_bytes(), path.as_bytes(), b"\0"].concat())?;
+        let header = fields.map(|field| format!("{field:08X}")).concat();
+        self.padded(&[b"070701", header.as_bytes(), path.as_bytes(), b"\0"].concat())?;
         self.padded(content)
     }
 

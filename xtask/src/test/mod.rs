@@ -1,0 +1,87 @@
+//! `cargo xtask test`: every check there is, one after the other, and one sum of all.
+
+use std::io;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::deploy::{self, Verdict};
+use crate::{process, setup, tree};
+
+mod guest;
+mod libtest;
+mod lints;
+mod tally;
+
+use tally::Tally;
+
+/// Exit code 0 if nothing failed, else 1.
+pub fn run() -> Result<u8> {
+    let mut pieces = setup::for_build();
+    pieces.extend(setup::for_guest(guest::KERNEL));
+    pieces.extend(setup::for_guest_programs());
+    pieces.extend(setup::for_image());
+    pieces.extend(setup::for_deploy());
+    pieces.extend(setup::for_deny());
+    setup::ensure(&pieces, setup::Say::All)?;
+
+    let mut tally = Tally::default();
+    lints::run(&mut tally);
+    host_tests(&mut tally);
+    deployment(&mut tally);
+    guest::run(&mut tally);
+    println!("\n{tally}");
+    Ok(u8::from(tally.failed() > 0))
+}
+
+/// Unit, property and documentation tests of all crates, on this machine.
+fn host_tests(tally: &mut Tally) {
+    heading("host tests");
+    let mut cargo = cargo();
+    // One crate's failure must not hide the next crate's.
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    match libtest::follow(&mut cargo, io::stdout()) {
+        Ok((summary, success)) => {
+            if !success && summary.failed() == 0 {
+                tally.fail("host tests", "cargo ended with an error although no test failed: see above");
+            }
+            summary.add_to(tally, "host tests");
+        }
+        Err(error) => tally.fail("host tests", &format!("{error:#}")),
+    }
+}
+
+/// The checks of `deploy/`.
+fn deployment(tally: &mut Tally) {
+    heading("deploy/");
+    match deploy::check() {
+        Ok(outcomes) => {
+            for outcome in outcomes {
+                match outcome.verdict {
+                    Verdict::Passed => tally.pass(&outcome.name),
+                    Verdict::Failed(why) => tally.fail(&outcome.name, &why),
+                    Verdict::Skipped(why) => tally.skip(&outcome.name, &why),
+                }
+            }
+        }
+        Err(error) => tally.fail("deploy/", &format!("{error:#}")),
+    }
+}
+
+fn heading(text: &str) {
+    println!("\n== {text}");
+}
+
+/// cargo, in the tree's root.
+fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(tree::root());
+    command
+}
+
+/// Runs a command with its output shown; an error if it cannot start or fails.
+fn show(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", process::line(command)))?;
+    anyhow::ensure!(status.success(), "{} ended with {status}", process::line(command));
+    Ok(())
+}
