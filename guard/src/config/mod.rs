@@ -1,5 +1,14 @@
 //! What the operator wrote → a valid [`Policy`]; every error at once, each with file, line and key.
 
+mod errors;
+mod keys;
+mod parse;
 mod policy;
+mod section;
+mod warnings;
 
+pub use errors::{Errors, Position, Problem};
+pub use keys::KEYS;
+pub use parse::{load, parse};
 pub use policy::{Bounds, Hash, MemoryLimit, Mode, Policy, Table};
+pub use warnings::warnings;

@@ -13,6 +13,21 @@ pub struct Policy {
     pub hash: Hash,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Enforce,
+            table: Table {
+                max: Bounds::default(),
+                memory_limit: MemoryLimit::Percent(10.0),
+                high_water: 0.80,
+                horizon: Duration::from_secs(10),
+            },
+            hash: Hash { buckets: Bounds::default(), max_stall: Duration::from_millis(20) },
+        }
+    }
+}
+
 /// `mode`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -25,8 +40,8 @@ pub enum Mode {
 /// `[table]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// `max`: what `nf_conntrack_max` may be set to, entries. No floor: the value found at start. No ceiling: 4194304,
-    /// or the value found at start if that is larger.
+    /// `max`: what `nf_conntrack_max` may be set to, entries, 1 to 2147483647. No floor: the value found at start. No
+    /// ceiling: 4194304, or the floor or the value found at start if that is larger.
     pub max: Bounds,
     /// `memory-limit`: what entries at max and buckets may take together.
     pub memory_limit: MemoryLimit,
@@ -39,10 +54,10 @@ pub struct Table {
 /// `[hash]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hash {
-    /// `buckets`: what `nf_conntrack_buckets` may be set to. No floor: the value found at start. No ceiling: 4194304,
-    /// or the value found at start if that is larger.
+    /// `buckets`: what `nf_conntrack_buckets` may be set to, 1 to 536870911. No floor: the value found at start. No
+    /// ceiling: 4194304, or the floor or the value found at start if that is larger.
     pub buckets: Bounds,
-    /// `max-stall`: the longest estimated stall of a resize, at start too.
+    /// `max-stall`: the longest estimated stall of a resize, at start too, 0 to 10 s.
     pub max_stall: Duration,
 }
 
@@ -58,8 +73,8 @@ pub struct Bounds {
 /// `table.memory-limit`
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MemoryLimit {
-    /// A share of the host's memory, above 0 to 90 %.
+    /// A share of the host's memory, 0.1 to 90 %.
     Percent(f64),
-    /// Bytes.
+    /// Bytes, 1 MiB to 1 PiB.
     Bytes(u64),
 }

@@ -17,14 +17,16 @@ pub struct Estimate {
     pub insert_rate: Option<f64>,
     /// Entries freed a second; `None` as above.
     pub destroy_rate: Option<f64>,
-    /// Entries a second by which the count grows: the larger of a short and a long average. Never NaN; negative when
-    /// the table drains.
+    /// Entries a second by which the count grows: the larger of a short and a long average. From the hooks where they
+    /// are (all network namespaces), else from the count. Never NaN; negative when the table drains.
     pub growth: f64,
     /// Entries expected after the policy's horizon.
     pub forecast: u64,
-    /// Time until the count reaches max at this growth; `None` when it does not grow.
+    /// Time until the count reaches max at this growth; zero when it is there already, `None` when it does not grow or
+    /// max is 0 (no limit).
     pub time_to_full: Option<Duration>,
-    /// New flows refused for a full table since the previous sample.
+    /// New flows refused for a full table since the previous sample. Without hooks: `drop` less the lost clashes, so that
+    /// failed allocations are among them.
     pub table_full: u64,
     /// Entries evicted since the previous sample.
     pub early_drops: u64,

@@ -1,5 +1,12 @@
 //! PURE. Samples → [`Estimate`]: rates, forecast, chain statistics. Knows no files, no clock, no tokio, no aya.
 
+mod average;
+mod chains;
 mod estimate;
+mod forecast;
+mod rates;
+#[cfg(test)]
+mod tests;
 
 pub use estimate::{ChainStats, Estimate};
+pub use forecast::{Model, resize_stall};

@@ -1,5 +1,20 @@
 //! PURE. (State, Estimate, Policy) → (State, Plan). `bounds` checks any plan again, whoever made it.
 
+mod attempts;
+pub mod bounds;
+mod decide;
+pub mod figures;
+mod limits;
 mod plan;
+mod presize;
+mod raise;
+mod sizing;
+#[cfg(test)]
+mod tests;
+mod tick;
 
+pub use bounds::{Approved, Violation};
+pub use decide::{State, decide};
+pub use limits::{Host, Limits, LimitsError, Range};
 pub use plan::{Change, Held, Plan, Rule, Setting};
+pub use tick::next_tick;

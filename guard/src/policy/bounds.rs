@@ -1,0 +1,278 @@
+//! The last look at a plan before it is carried out. Knows nothing of how plans are made: whatever the rules do, only what
+//! passes here becomes [`Approved`], and only that can be carried out.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::figures::{bytes, grouped, time};
+use super::limits::{Limits, table_bytes};
+use super::plan::{Change, Plan, Setting};
+use crate::model::resize_stall;
+use crate::observe::TableReading;
+
+/// A plan that passed [`check`]. Nothing else makes one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Approved {
+    plan: Plan,
+}
+
+impl Approved {
+    /// The plan as it was checked.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What to write, in this order.
+    pub fn changes(&self) -> &[Change] {
+        &self.plan.changes
+    }
+}
+
+/// Why a plan is not carried out; nothing of it is. The table may have moved since the plan was made, so that the next
+/// tick's plan passes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// 0 means "no limit" before Linux 6.19.
+    #[error("{0:?} would be set to 0")]
+    Zero(Setting),
+    /// Two changes of one setting.
+    #[error("{0:?} would be set twice in one plan")]
+    Twice(Setting),
+    /// The setting is not what the plan took it for.
+    #[error("{setting:?} is {} now, not {} as the plan took it for: somebody else set it", grouped(*.found), grouped(*.planned))]
+    Moved {
+        /// Which.
+        setting: Setting,
+        /// The value the plan starts from.
+        planned: u64,
+        /// The value read now.
+        found: u64,
+    },
+    /// Outside the policy's bounds: a value found out of bounds may stay, but not be moved to another one outside.
+    #[error("{setting:?} would be {}, out of its bounds of {} to {}", grouped(*.new), grouped(*.floor), grouped(*.ceiling))]
+    OutOfBounds {
+        /// Which.
+        setting: Setting,
+        /// The value to write.
+        new: u64,
+        /// Lowest value allowed.
+        floor: u64,
+        /// Highest value allowed.
+        ceiling: u64,
+    },
+    /// Entries at max and buckets together, as they would be after the plan.
+    #[error("entries at max and buckets would take {}, over the memory limit of {}", bytes(*.needed), bytes(*.limit))]
+    OverMemory {
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// Without a max no memory limit can be kept.
+    #[error("max is 0 (no limit), so the memory limit cannot be kept")]
+    Unlimited,
+    /// New flows would be refused at once.
+    #[error("max would be lowered to {}, below the {} entries in use", grouped(*.new), grouped(*.count))]
+    BelowCount {
+        /// The value to write.
+        new: u64,
+        /// Entries now.
+        count: u64,
+    },
+    /// A resize downwards costs a stall and brings longer chains.
+    #[error("buckets would be lowered from {} to {}", grouped(*.old), grouped(*.new))]
+    BucketsLowered {
+        /// The value now.
+        old: u64,
+        /// The value to write.
+        new: u64,
+    },
+    /// The kernel would round the value up, past what was checked.
+    #[error("{} buckets are not a multiple of {}; the kernel would take more", grouped(*.new), grouped(*.step))]
+    Uneven {
+        /// The value to write.
+        new: u64,
+        /// Buckets in a page.
+        step: u64,
+    },
+    /// All conntrack packets would wait for too long.
+    #[error("a resize would stall {}, over the limit of {}", time(*.stall), time(*.limit))]
+    Stall {
+        /// Estimated with the entries there are now.
+        stall: Duration,
+        /// The policy's limit.
+        limit: Duration,
+    },
+}
+
+/// Checks every change of `plan` by itself and all of them together, against the table as it is now: read `found` afresh
+/// just before writing.
+pub fn check(plan: &Plan, limits: &Limits, found: &TableReading, entry_bytes: u64) -> Result<Approved, Violation> {
+    let mut after = *found;
+    for (index, change) in plan.changes.iter().enumerate() {
+        if plan.changes[..index].iter().any(|earlier| earlier.setting == change.setting) {
+            return Err(Violation::Twice(change.setting));
+        }
+        check_value(change, limits, found)?;
+        match change.setting {
+            Setting::Max => {
+                check_max(change, found)?;
+                after.max = change.new;
+            }
+            Setting::Buckets => {
+                check_buckets(change, limits, found)?;
+                after.buckets = change.new;
+            }
+        }
+    }
+    if !plan.changes.is_empty() {
+        if after.max == 0 {
+            return Err(Violation::Unlimited);
+        }
+        let needed = table_bytes(after.max, entry_bytes, after.buckets);
+        if needed > limits.memory {
+            return Err(Violation::OverMemory { needed, limit: limits.memory });
+        }
+    }
+    Ok(Approved { plan: plan.clone() })
+}
+
+fn check_value(change: &Change, limits: &Limits, found: &TableReading) -> Result<(), Violation> {
+    let &Change { setting, old, new, .. } = change;
+    let (now, range) = match setting {
+        Setting::Max => (found.max, limits.max),
+        Setting::Buckets => (found.buckets, limits.buckets),
+    };
+    if new == 0 {
+        return Err(Violation::Zero(setting));
+    }
+    if old != now {
+        return Err(Violation::Moved { setting, planned: old, found: now });
+    }
+    if !range.contains(new) {
+        return Err(Violation::OutOfBounds { setting, new, floor: range.floor, ceiling: range.ceiling });
+    }
+    Ok(())
+}
+
+fn check_max(change: &Change, found: &TableReading) -> Result<(), Violation> {
+    // A found 0 is no limit, so any number is lower.
+    let lowered = change.new < found.max || found.max == 0;
+    if lowered && change.new < found.count {
+        return Err(Violation::BelowCount { new: change.new, count: found.count });
+    }
+    Ok(())
+}
+
+fn check_buckets(change: &Change, limits: &Limits, found: &TableReading) -> Result<(), Violation> {
+    if change.new < found.buckets {
+        return Err(Violation::BucketsLowered { old: found.buckets, new: change.new });
+    }
+    let step = limits.bucket_step.max(1);
+    if !change.new.is_multiple_of(step) {
+        return Err(Violation::Uneven { new: change.new, step });
+    }
+    let stall = resize_stall(found.count);
+    if stall > limits.max_stall {
+        return Err(Violation::Stall { stall, limit: limits.max_stall });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::Range;
+    use super::super::plan::Rule;
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max: Range { floor: 1_000, ceiling: 100_000 },
+        buckets: Range { floor: 1_024, ceiling: 65_536 },
+        memory: 32 << 20,
+        max_stall: Duration::from_millis(20),
+        bucket_step: 512,
+    };
+    const FOUND: TableReading = TableReading { max: 8_192, buckets: 2_048, count: 2_000 };
+
+    fn change(setting: Setting, old: u64, new: u64) -> Change {
+        Change { setting, old, new, rule: Rule::RaiseMax, evidence: String::new(), predicted: String::new() }
+    }
+
+    fn verdict(changes: &[Change], found: &TableReading) -> Result<usize, Violation> {
+        let plan = Plan { changes: changes.to_vec(), ..Plan::default() };
+        check(&plan, &LIMITS, found, 320).map(|approved| approved.changes().len())
+    }
+
+    fn max(new: u64) -> Result<usize, Violation> {
+        verdict(&[change(Setting::Max, FOUND.max, new)], &FOUND)
+    }
+
+    fn buckets(new: u64) -> Result<usize, Violation> {
+        verdict(&[change(Setting::Buckets, FOUND.buckets, new)], &FOUND)
+    }
+
+    #[test]
+    fn what_keeps_within_everything_passes() {
+        assert_eq!(verdict(&[], &FOUND), Ok(0));
+        assert_eq!((max(100_000), max(2_000), buckets(65_536)), (Ok(1), Ok(1), Ok(1)));
+    }
+
+    #[test]
+    fn each_bound_refuses_by_itself() {
+        assert_eq!(max(0), Err(Violation::Zero(Setting::Max)));
+        let out = |setting, new, range: Range| {
+            Err(Violation::OutOfBounds { setting, new, floor: range.floor, ceiling: range.ceiling })
+        };
+        assert_eq!(max(100_001), out(Setting::Max, 100_001, LIMITS.max));
+        assert_eq!(max(999), out(Setting::Max, 999, LIMITS.max));
+        assert_eq!(max(1_999), Err(Violation::BelowCount { new: 1_999, count: 2_000 }));
+        assert_eq!(buckets(66_048), out(Setting::Buckets, 66_048, LIMITS.buckets));
+        assert_eq!(buckets(1_536), Err(Violation::BucketsLowered { old: 2_048, new: 1_536 }));
+        assert_eq!(buckets(4_100), Err(Violation::Uneven { new: 4_100, step: 512 }));
+    }
+
+    #[test]
+    fn a_plan_made_for_another_table_is_refused() {
+        let stale = change(Setting::Max, 4_096, 16_384);
+        let moved = Violation::Moved { setting: Setting::Max, planned: 4_096, found: 8_192 };
+        assert_eq!(verdict(&[stale], &FOUND), Err(moved));
+        let twice = [change(Setting::Max, 8_192, 16_384), change(Setting::Max, 8_192, 32_768)];
+        assert_eq!(verdict(&twice, &FOUND), Err(Violation::Twice(Setting::Max)));
+    }
+
+    #[test]
+    fn memory_is_counted_for_both_settings_together() {
+        let small = TableReading { max: 100_000, ..FOUND };
+        let fits = [change(Setting::Buckets, 2_048, 65_536)];
+        assert_eq!(verdict(&fits, &small), Ok(1));
+        let plan = Plan { changes: fits.to_vec(), ..Plan::default() };
+        let tight = Limits { memory: 32_200_000, ..LIMITS };
+        let over = Violation::OverMemory { needed: 32_524_288, limit: 32_200_000 };
+        assert_eq!(check(&plan, &tight, &small, 320), Err(over));
+    }
+
+    #[test]
+    fn a_max_found_out_of_bounds_may_only_come_in() {
+        let above = TableReading { max: 300_000, ..FOUND };
+        let set = |new| verdict(&[change(Setting::Max, 300_000, new)], &above);
+        assert!(matches!(set(400_000), Err(Violation::OutOfBounds { .. })));
+        assert!(matches!(set(200_000), Err(Violation::OutOfBounds { .. })));
+        assert_eq!(set(100_000), Ok(1));
+        let unlimited = TableReading { max: 0, ..FOUND };
+        assert_eq!(verdict(&[change(Setting::Buckets, 2_048, 4_096)], &unlimited), Err(Violation::Unlimited));
+    }
+
+    #[test]
+    fn a_resize_that_stalls_too_long_is_refused_however_it_was_planned() {
+        let busy = TableReading { max: 90_000, count: 50_000, ..FOUND };
+        let stall = Violation::Stall { stall: Duration::from_millis(35), limit: LIMITS.max_stall };
+        assert_eq!(verdict(&[change(Setting::Buckets, 2_048, 4_096)], &busy), Err(stall));
+    }
+
+    #[test]
+    fn a_violation_reads_well() {
+        let line = max(100_001).unwrap_err().to_string();
+        assert_eq!(line, "Max would be 100,001, out of its bounds of 1,000 to 100,000");
+    }
+}

@@ -1,0 +1,196 @@
+//! The policy's bounds on the host at hand: the numbers that no plan may pass.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::figures::{bytes, grouped};
+use crate::config::{Bounds, MemoryLimit, Policy};
+use crate::observe::TableReading;
+
+/// The ceiling of max and of buckets where the policy sets none.
+const DEFAULT_CEILING: u64 = 4_194_304;
+/// `struct hlist_nulls_head`: one pointer.
+pub(super) const BUCKET_BYTES: u64 = 8;
+/// `struct nf_conn` is never smaller on 64 bits; guards against an entry size that was read as 0.
+const SMALLEST_ENTRY: u64 = 256;
+
+/// What the policy is applied to, as found when the guard started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The table as found.
+    pub table: TableReading,
+    /// `MemTotal`, bytes.
+    pub memory_total: u64,
+    /// Bytes one entry takes.
+    pub entry_bytes: u64,
+    /// Bytes of a memory page; the kernel rounds the number of buckets up to a page of them.
+    pub page_bytes: u64,
+}
+
+/// Effective limits: every bound a number, defaults filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Entries that `nf_conntrack_max` may be set to.
+    pub max: Range,
+    /// Buckets that `nf_conntrack_buckets` may be set to.
+    pub buckets: Range,
+    /// Bytes that entries at max and buckets may take together.
+    pub memory: u64,
+    /// The longest estimated stall of a resize.
+    pub max_stall: Duration,
+    /// Buckets are chosen in multiples of this, so that the kernel's rounding does not lift them over a bound.
+    pub bucket_step: u64,
+}
+
+/// Lowest and highest value that may be chosen, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Lowest; never 0 and never above the ceiling.
+    pub floor: u64,
+    /// Highest.
+    pub ceiling: u64,
+}
+
+/// The policy cannot be kept on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LimitsError {
+    /// The memory limit is below what entries and buckets take already.
+    #[error(
+        "table.memory-limit is {} here, but {} entries and {} buckets take {} already; set table.memory-limit to \
+         \"{}MiB\" or more, or make the table smaller before the start",
+        bytes(*.limit), grouped(*.count), grouped(*.buckets), bytes(*.in_use), .in_use.div_ceil(1 << 20)
+    )]
+    MemoryInUse {
+        /// Bytes allowed.
+        limit: u64,
+        /// Bytes in use.
+        in_use: u64,
+        /// Entries now.
+        count: u64,
+        /// Buckets now.
+        buckets: u64,
+    },
+    /// A share of an unknown amount.
+    #[error(
+        "table.memory-limit is a share of the host's memory, which is not known (no MemTotal in /proc/meminfo); set \
+         table.memory-limit in bytes, such as \"512MiB\""
+    )]
+    MemoryUnknown,
+}
+
+impl Limits {
+    /// Fills in what the policy leaves open. Fails when the memory limit is below what is in use already.
+    pub fn new(policy: &Policy, host: &Host) -> Result<Self, LimitsError> {
+        let memory = match policy.table.memory_limit {
+            MemoryLimit::Bytes(limit) => limit,
+            MemoryLimit::Percent(_) if host.memory_total == 0 => return Err(LimitsError::MemoryUnknown),
+            MemoryLimit::Percent(share) => share_of(share, host.memory_total),
+        };
+        let TableReading { max, buckets, count } = host.table;
+        let in_use = table_bytes(count, host.entry_bytes, buckets);
+        if in_use > memory {
+            return Err(LimitsError::MemoryInUse { limit: memory, in_use, count, buckets });
+        }
+        Ok(Self {
+            max: Range::new(policy.table.max, max),
+            buckets: Range::new(policy.hash.buckets, buckets),
+            memory,
+            max_stall: policy.hash.max_stall,
+            bucket_step: (host.page_bytes / BUCKET_BYTES).max(1),
+        })
+    }
+}
+
+impl Range {
+    fn new(bounds: Bounds, found: u64) -> Self {
+        let ceiling = bounds.ceiling.unwrap_or_else(|| DEFAULT_CEILING.max(found).max(bounds.floor.unwrap_or(0)));
+        // A value found above the ceiling is no floor: there would be nothing left to choose.
+        let floor = bounds.floor.unwrap_or(found).clamp(1, ceiling.max(1));
+        Self { floor, ceiling: ceiling.max(1) }
+    }
+
+    /// Whether the value may be chosen.
+    pub fn contains(&self, value: u64) -> bool {
+        (self.floor..=self.ceiling).contains(&value)
+    }
+}
+
+/// Bytes that so many entries and buckets take together.
+pub(super) fn table_bytes(entries: u64, entry_bytes: u64, buckets: u64) -> u64 {
+    entries.saturating_mul(entry_cost(entry_bytes)).saturating_add(buckets.saturating_mul(BUCKET_BYTES))
+}
+
+/// Bytes to reckon with for one entry.
+pub(super) fn entry_cost(entry_bytes: u64) -> u64 {
+    entry_bytes.max(SMALLEST_ENTRY)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn share_of(percent: f64, total: u64) -> u64 {
+    (total as f64 * (percent / 100.0)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: Host = Host {
+        table: TableReading { max: 65_536, buckets: 16_384, count: 100 },
+        memory_total: 4 << 30,
+        entry_bytes: 320,
+        page_bytes: 4096,
+    };
+
+    fn bounds(floor: Option<u64>, ceiling: Option<u64>) -> Bounds {
+        Bounds { floor, ceiling }
+    }
+
+    #[test]
+    fn the_defaults_are_what_was_found_and_four_million() {
+        let limits = Limits::new(&Policy::default(), &HOST).unwrap();
+        assert_eq!(limits.max, Range { floor: 65_536, ceiling: 4_194_304 });
+        assert_eq!(limits.buckets, Range { floor: 16_384, ceiling: 4_194_304 });
+        assert_eq!(limits.memory, 429_496_729);
+        assert_eq!(limits.bucket_step, 512);
+    }
+
+    #[test]
+    fn what_was_found_above_the_default_ceiling_is_the_ceiling() {
+        assert_eq!(Range::new(Bounds::default(), 9_000_000), Range { floor: 9_000_000, ceiling: 9_000_000 });
+        assert_eq!(Range::new(bounds(Some(5_000_000), None), 100), Range { floor: 5_000_000, ceiling: 5_000_000 });
+    }
+
+    #[test]
+    fn the_operators_ceiling_stands_though_more_was_found() {
+        assert_eq!(Range::new(bounds(None, Some(1_000)), 9_000), Range { floor: 1_000, ceiling: 1_000 });
+        assert_eq!(Range::new(bounds(Some(10), Some(1_000)), 9_000), Range { floor: 10, ceiling: 1_000 });
+    }
+
+    #[test]
+    fn no_limit_found_is_no_floor_of_zero() {
+        assert_eq!(Range::new(Bounds::default(), 0), Range { floor: 1, ceiling: 4_194_304 });
+    }
+
+    #[test]
+    fn a_memory_limit_below_what_is_in_use_says_what_to_write() {
+        let mut policy = Policy::default();
+        policy.table.memory_limit = MemoryLimit::Bytes(1 << 20);
+        let host = Host { table: TableReading { count: 12_000, ..HOST.table }, ..HOST };
+        let error = Limits::new(&policy, &host).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "table.memory-limit is 1.0 MiB here, but 12,000 entries and 16,384 buckets take 3.8 MiB already; set \
+             table.memory-limit to \"4MiB\" or more, or make the table smaller before the start"
+        );
+    }
+
+    #[test]
+    fn a_share_of_unknown_memory_is_refused_and_bytes_are_not() {
+        let host = Host { memory_total: 0, ..HOST };
+        assert_eq!(Limits::new(&Policy::default(), &host), Err(LimitsError::MemoryUnknown));
+        let mut policy = Policy::default();
+        policy.table.memory_limit = MemoryLimit::Bytes(1 << 30);
+        assert_eq!(Limits::new(&policy, &host).unwrap().memory, 1 << 30);
+    }
+}

@@ -1,0 +1,64 @@
+//! When to look at the table again.
+
+use std::time::Duration;
+
+use crate::model::Estimate;
+
+/// Between two looks in calm.
+const CALM: Duration = Duration::from_secs(1);
+/// Between two looks when it is urgent.
+const URGENT: Duration = Duration::from_millis(50);
+/// So many looks at least until the table is full at the present growth: a table that is full within 1 s is looked at
+/// every 50 ms, and growth that doubles meanwhile is still seen in time.
+const LOOKS_UNTIL_FULL: u32 = 20;
+/// New entries a second with which a surge may begin between two looks, without any sign before it. The raise that
+/// answers it must come before the table is full, so a table with little room is looked at more often.
+const SURGE: f64 = 32_768.0;
+/// So many looks while such a surge fills the room.
+const LOOKS_IN_SURGE: f64 = 4.0;
+
+/// The time until the next sample: 1 s in calm, down to 50 ms when the table is, or may soon be, short of room.
+pub fn next_tick(estimate: &Estimate) -> Duration {
+    let table = &estimate.table;
+    if table.max == 0 {
+        return CALM;
+    }
+    let by_growth = estimate.time_to_full.map_or(CALM, |time| time / LOOKS_UNTIL_FULL);
+    // A host that opens many flows already may open twice as many the next moment.
+    let surge = SURGE.max(2.0 * estimate.insert_rate.unwrap_or(0.0));
+    let room = table.max.saturating_sub(table.count) as f64;
+    let by_room = Duration::try_from_secs_f64(room / surge / LOOKS_IN_SURGE).unwrap_or(CALM);
+    by_growth.min(by_room).clamp(URGENT, CALM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::estimate;
+    use super::*;
+
+    #[test]
+    fn calm_is_looked_at_once_a_second() {
+        assert_eq!(next_tick(&estimate(1_000, 262_144, 0.0)), CALM);
+        assert_eq!(next_tick(&estimate(1_000, 0, 1e9)), CALM, "no limit is never reached");
+    }
+
+    #[test]
+    fn a_table_that_is_full_within_a_second_is_looked_at_every_50_ms() {
+        let mut soon = estimate(100_000, 1_000_000, 0.0);
+        soon.time_to_full = Some(Duration::from_secs(1));
+        assert_eq!(next_tick(&soon), URGENT);
+        soon.time_to_full = Some(Duration::from_secs(5));
+        assert_eq!(next_tick(&soon), Duration::from_millis(250));
+        soon.time_to_full = Some(Duration::from_secs(100));
+        assert_eq!(next_tick(&soon), CALM);
+    }
+
+    #[test]
+    fn little_room_is_watched_closely_even_in_calm() {
+        assert_eq!(next_tick(&estimate(0, 65_536, 0.0)), Duration::from_millis(500));
+        assert_eq!(next_tick(&estimate(0, 1_024, 0.0)), URGENT);
+        let mut busy = estimate(0, 262_144, 0.0);
+        busy.insert_rate = Some(65_536.0);
+        assert_eq!(next_tick(&busy), Duration::from_millis(500));
+    }
+}

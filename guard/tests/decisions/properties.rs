@@ -1,0 +1,224 @@
+//! What holds for every sample, estimate and policy, however strange.
+
+use std::time::Duration;
+
+use conntrack_guard::config::Policy;
+use conntrack_guard::model::{Estimate, Model, resize_stall};
+use conntrack_guard::observe::{CHAIN_LENGTHS, Chains, HookTotals, Memory, Sample, StatTotals, TableReading};
+use conntrack_guard::policy::{Host, Limits, Plan, Setting, State, bounds, decide, next_tick};
+use proptest::prelude::*;
+
+use crate::policy_files::policy;
+
+/// Ordinary values, small ones, and the ends of the range.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => 0_u64..10_000_000,
+        2 => 0_u64..100,
+        1 => any::<u64>(),
+        1 => Just(u64::MAX),
+        1 => Just(0),
+    ]
+}
+
+fn rate() -> impl Strategy<Value = f64> {
+    prop_oneof![4 => -1e6_f64..1e6, 2 => any::<f64>(), 1 => Just(f64::NAN), 1 => Just(f64::INFINITY)]
+}
+
+fn moment() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        6 => (0_u64..100_000).prop_map(Duration::from_millis),
+        1 => any::<u64>().prop_map(Duration::from_nanos),
+        1 => Just(Duration::MAX),
+        1 => Just(Duration::ZERO),
+    ]
+}
+
+prop_compose! {
+    fn table()(max in number(), buckets in number(), count in number()) -> TableReading {
+        TableReading { max, buckets, count }
+    }
+}
+
+prop_compose! {
+    fn hooks()(
+        totals in proptest::array::uniform6(number()),
+        lengths in proptest::sample::select(vec![0, 1, CHAIN_LENGTHS]),
+        fill in proptest::array::uniform2(number()),
+    ) -> HookTotals {
+        let [inserts, destroys, reply_only_destroys, table_full, early_drops, missed] = totals;
+        let chains = Chains { original: vec![fill[0]; lengths], reply: vec![fill[1]; lengths] };
+        HookTotals { inserts, destroys, reply_only_destroys, table_full, early_drops, missed, chains }
+    }
+}
+
+prop_compose! {
+    fn sample()(
+        at in moment(),
+        table in table(),
+        stats in proptest::array::uniform5(number()),
+        hooks in proptest::option::of(hooks()),
+        memory in proptest::array::uniform2(number()),
+        entry_bytes in number(),
+    ) -> Sample {
+        let [drop, early_drop, insert_failed, chain_too_long, invalid] = stats;
+        Sample {
+            at,
+            table,
+            stats: StatTotals { drop, early_drop, insert_failed, chain_too_long, invalid },
+            hooks,
+            memory: Memory { total: memory[0], available: memory[1] },
+            entry_bytes,
+        }
+    }
+}
+
+prop_compose! {
+    fn estimate()(
+        at in moment(),
+        table in table(),
+        rates in (proptest::option::of(rate()), proptest::option::of(rate()), rate()),
+        forecast in number(),
+        time_to_full in proptest::option::of(moment()),
+        drops in (number(), number()),
+        entry_bytes in prop_oneof![3 => 256_u64..1024, 1 => number()],
+    ) -> Estimate {
+        Estimate {
+            at,
+            table,
+            insert_rate: rates.0,
+            destroy_rate: rates.1,
+            growth: rates.2,
+            forecast,
+            time_to_full,
+            table_full: drops.0,
+            early_drops: drops.1,
+            chains: None,
+            resize_stall: resize_stall(table.count),
+            memory: Memory::default(),
+            entry_bytes,
+        }
+    }
+}
+
+/// A host on which the policy can be kept, or none.
+fn limits(policy: &Policy, table: TableReading, memory_total: u64) -> Option<Limits> {
+    // 64 KiB pages are the other size in use.
+    let page_bytes = if memory_total.is_multiple_of(2) { 4096 } else { 65_536 };
+    Limits::new(policy, &Host { table, memory_total, entry_bytes: 320, page_bytes }).ok()
+}
+
+fn apply(plan: &Plan, table: &mut TableReading) {
+    for change in &plan.changes {
+        match change.setting {
+            Setting::Max => table.max = change.new,
+            Setting::Buckets => table.buckets = change.new,
+        }
+    }
+}
+
+fn check_plan(plan: &Plan, limits: &Limits, estimate: &Estimate) -> Result<(), TestCaseError> {
+    let verdict = bounds::check(plan, limits, &estimate.table, estimate.entry_bytes);
+    prop_assert!(verdict.is_ok(), "{:?} for {plan:?} with {limits:?} on {estimate:?}", verdict.err());
+    for change in &plan.changes {
+        prop_assert!(change.new > change.old && change.old > 0, "{change:?}");
+        prop_assert!(!change.evidence.contains('\n') && !change.predicted.contains('\n'));
+    }
+    let order: Vec<_> = plan.changes.iter().map(|change| change.setting).collect();
+    prop_assert!(order != [Setting::Buckets, Setting::Max], "max never waits for a resize");
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn every_plan_passes_the_bounds(
+        policy in policy(),
+        found in table(),
+        memory_total in prop_oneof![3 => 1_u64 << 28..1 << 40, 1 => number()],
+        estimates in proptest::collection::vec(estimate(), 1..5),
+    ) {
+        let found = TableReading { count: found.count % 10_000, ..found };
+        if let Some(limits) = limits(&policy, found, memory_total) {
+            let mut state = State::default();
+            for estimate in &estimates {
+                let (next, plan) = decide(&state, estimate, &policy, &limits);
+                state = next;
+                check_plan(&plan, &limits, estimate)?;
+            }
+        }
+    }
+
+    /// The same load after the plan was carried out asks for nothing more.
+    #[test]
+    fn a_plan_carried_out_leaves_nothing_to_plan(
+        policy in policy(),
+        memory_total in 1_u64 << 28..1 << 40,
+        max in 1_u64..1 << 22,
+        buckets in 512_u64..1 << 20,
+        estimate in estimate(),
+        small in 0_u64..40_000,
+    ) {
+        let mut estimate = estimate;
+        estimate.table = TableReading { max, buckets, count: small };
+        estimate.resize_stall = resize_stall(small);
+        if let Some(limits) = limits(&policy, estimate.table, memory_total) {
+            let (state, plan) = decide(&State::default(), &estimate, &policy, &limits);
+            check_plan(&plan, &limits, &estimate)?;
+            apply(&plan, &mut estimate.table);
+            let (_, again) = decide(&state, &estimate, &policy, &limits);
+            prop_assert_eq!(&again.changes, &vec![], "after {:?}", plan);
+        }
+    }
+
+    #[test]
+    fn the_model_yields_only_numbers(
+        samples in proptest::collection::vec(sample(), 1..12),
+        horizon in 1_u64..600,
+    ) {
+        let mut model = Model::new(Duration::from_secs(horizon));
+        for sample in &samples {
+            let estimate = model.observe(sample);
+            prop_assert!(estimate.growth.is_finite(), "{estimate:?}");
+            prop_assert!(estimate.forecast >= sample.table.count, "{estimate:?}");
+            for rate in [estimate.insert_rate, estimate.destroy_rate].into_iter().flatten() {
+                prop_assert!(rate.is_finite() && rate >= 0.0, "{estimate:?}");
+            }
+            if let Some(chains) = estimate.chains {
+                prop_assert!(chains.mean.is_finite() && chains.mean >= 0.0, "{chains:?}");
+                prop_assert!(chains.expected_mean.is_finite() && chains.expected_mean >= 0.0, "{chains:?}");
+                prop_assert!(chains.p50 <= chains.p99 && chains.p99 <= chains.max && chains.measured > 0, "{chains:?}");
+            }
+        }
+    }
+
+    /// Samples of any kind through model, policy and bounds.
+    #[test]
+    fn no_history_leads_out_of_bounds(
+        policy in policy(),
+        samples in proptest::collection::vec(sample(), 2..12),
+        memory_total in 1_u64 << 28..1 << 40,
+    ) {
+        let found = TableReading { count: 0, buckets: 65_536, max: 65_536 };
+        if let Some(limits) = limits(&policy, found, memory_total) {
+            let mut model = Model::new(policy.table.horizon);
+            let mut state = State::default();
+            for sample in &samples {
+                let estimate = model.observe(sample);
+                let (next, plan) = decide(&state, &estimate, &policy, &limits);
+                state = next;
+                check_plan(&plan, &limits, &estimate)?;
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_tick_is_never_later_than_a_second_nor_sooner_than_50_ms(estimate in estimate()) {
+        let wait = next_tick(&estimate);
+        prop_assert!((Duration::from_millis(50)..=Duration::from_secs(1)).contains(&wait), "{wait:?}");
+        if estimate.table.max > 0 && estimate.time_to_full.is_some_and(|time| time <= Duration::from_secs(1)) {
+            prop_assert_eq!(wait, Duration::from_millis(50));
+        }
+    }
+}

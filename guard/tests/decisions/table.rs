@@ -1,0 +1,104 @@
+//! A conntrack table made of numbers, with the guard's pure parts in charge of it.
+
+use std::time::Duration;
+
+use conntrack_guard::config::Policy;
+use conntrack_guard::model::Model;
+use conntrack_guard::observe::{CHAIN_LENGTHS, Chains, HookTotals, Memory, Sample, StatTotals, TableReading};
+use conntrack_guard::policy::{Host, Limits, Plan, Setting, State, bounds, decide, next_tick};
+
+pub const MEMORY: Memory = Memory { total: 64 << 30, available: 32 << 30 };
+pub const ENTRY_BYTES: u64 = 320;
+
+/// A sample without hooks.
+pub fn sample(at: Duration, table: TableReading) -> Sample {
+    Sample { at, table, stats: StatTotals::default(), hooks: None, memory: MEMORY, entry_bytes: ENTRY_BYTES }
+}
+
+pub fn host(table: TableReading) -> Host {
+    Host { table, memory_total: MEMORY.total, entry_bytes: ENTRY_BYTES, page_bytes: 4096 }
+}
+
+/// The table, its clock and the guard.
+pub struct Simulation {
+    pub now: Duration,
+    pub table: TableReading,
+    /// New flows refused because the table was full.
+    pub dropped: u64,
+    inserts: u64,
+    fraction: f64,
+    with_hooks: bool,
+    policy: Policy,
+    limits: Limits,
+    model: Model,
+    state: State,
+}
+
+impl Simulation {
+    pub fn new(policy: Policy, table: TableReading, with_hooks: bool) -> Self {
+        let limits = Limits::new(&policy, &host(table)).unwrap();
+        Self {
+            now: Duration::from_secs(1_000),
+            table,
+            dropped: 0,
+            inserts: 0,
+            fraction: 0.0,
+            with_hooks,
+            model: Model::new(policy.table.horizon),
+            policy,
+            limits,
+            state: State::default(),
+        }
+    }
+
+    /// Lets `rate` new flows a second arrive for `time`; none leaves.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub fn grow(&mut self, rate: f64, time: Duration) {
+        self.now += time;
+        let arrivals = rate * time.as_secs_f64() + self.fraction;
+        self.fraction = arrivals.fract();
+        let admitted = (arrivals as u64).min(self.table.max.saturating_sub(self.table.count));
+        self.dropped += arrivals as u64 - admitted;
+        self.inserts += admitted;
+        self.table.count += admitted;
+    }
+
+    /// One tick: what the daemon does. Answers with the plan, carried out, and with the time until the next tick.
+    pub fn tick(&mut self) -> (Plan, Duration) {
+        let mut sample = sample(self.now, self.table);
+        if self.with_hooks {
+            sample.hooks = Some(HookTotals {
+                inserts: self.inserts,
+                destroys: 0,
+                reply_only_destroys: 0,
+                table_full: self.dropped,
+                early_drops: 0,
+                missed: 0,
+                chains: Chains { original: vec![0; CHAIN_LENGTHS], reply: vec![0; CHAIN_LENGTHS] },
+            });
+        }
+        let estimate = self.model.observe(&sample);
+        let (state, plan) = decide(&self.state, &estimate, &self.policy, &self.limits);
+        self.state = state;
+        let approved = bounds::check(&plan, &self.limits, &self.table, ENTRY_BYTES).unwrap();
+        for change in approved.changes() {
+            match change.setting {
+                Setting::Max => self.table.max = change.new,
+                Setting::Buckets => self.table.buckets = change.new,
+            }
+        }
+        (plan, next_tick(&estimate))
+    }
+
+    /// Ticks for `time` while `rate` new flows a second arrive; answers with all plans.
+    pub fn run(&mut self, rate: f64, time: Duration) -> Vec<Plan> {
+        let end = self.now + time;
+        let mut plans = Vec::new();
+        while self.now < end {
+            let (plan, wait) = self.tick();
+            plans.push(plan);
+            self.grow(rate, wait);
+        }
+        plans
+    }
+}
