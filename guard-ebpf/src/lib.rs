@@ -28,7 +28,7 @@ pub struct Slot {
     pub reply_only_destroys: u64,
     /// `early_drop` found nothing to evict: the new flow was refused.
     pub table_full: u64,
-    /// `early_drop` evicted an entry.
+    /// `early_drop` made room; one call evicts every entry of a chain that it may, so the statistic counts more.
     pub early_drops: u64,
     /// Where the walk parks a value so that the verifier forgets what it knew of it. Not a counter.
     pub scratch: u64,

@@ -3,7 +3,7 @@
 use super::count_interruptible;
 use crate::maps::slot;
 
-/// Counts an eviction, or the new flow that was refused because there was none.
+/// Counts a new flow that got room by evictions, or one that was refused because nothing could be evicted.
 #[inline(always)]
 pub fn early_dropped(evicted: bool) {
     let Some(slot) = slot() else { return };

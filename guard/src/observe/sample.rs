@@ -63,7 +63,8 @@ pub struct HookTotals {
     pub reply_only_destroys: u64,
     /// New flows refused because the table was full and nothing could be evicted.
     pub table_full: u64,
-    /// Entries evicted by `early_drop`.
+    /// New flows for which `early_drop` made room. One call evicts every entry of a chain that it may: the entries
+    /// evicted are in [`StatTotals::early_drop`].
     pub early_drops: u64,
     /// Program runs that the kernel skipped because the program was already running on that CPU.
     pub missed: u64,

@@ -1,0 +1,158 @@
+//! The machine under test: its table, its programs, a guard on it.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bench::conntrack::{self, Settings};
+
+/// Set by the guest; nothing here may touch another machine's table.
+const GUEST: &str = "CONNTRACK_GUARD_OUT";
+
+/// The table with settings of the test's choice, emptied; the settings found come back at the end.
+pub struct Table {
+    found: Settings,
+}
+
+impl Table {
+    pub fn with(max: u64, buckets: u64) -> Self {
+        assert!(std::env::var_os(GUEST).is_some(), "these tests change the kernel's settings: run `cargo xtask test`");
+        conntrack::flush().unwrap();
+        let found = Settings::read().unwrap();
+        Settings { max, buckets }.write().unwrap();
+        Self { found }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        conntrack::flush().unwrap();
+        self.found.write().unwrap();
+    }
+}
+
+/// Runs a program to its end; its output if it succeeded.
+pub fn run(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Entries in a full dump, by the program that everybody uses for it.
+pub fn dumped() -> u64 {
+    run("conntrack", &["-L"]).lines().count() as u64
+}
+
+/// Waits until `check` answers something, or panics with what is missing.
+pub fn eventually<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(answer) = check() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "after {limit:?} still not: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// References on the module nf_conntrack: an attached program holds one.
+pub fn module_references() -> u64 {
+    fs::read_to_string("/sys/module/nf_conntrack/refcnt").unwrap().trim().parse().unwrap()
+}
+
+/// A guard with a state directory of its own.
+pub struct Guard {
+    child: Child,
+    state: tempfile::TempDir,
+}
+
+impl Guard {
+    /// Starts `run` with this policy and waits until it answers.
+    pub fn start(policy: &str) -> Self {
+        Self::answering(Self::start_with(policy, &mut Command::new(binary()), &[]))
+    }
+
+    /// Starts `run` with more arguments, possibly through another program, and waits until it answers.
+    pub fn start_as(policy: &str, command: &mut Command, arguments: &[&str]) -> Self {
+        Self::answering(Self::start_with(policy, command, arguments))
+    }
+
+    fn answering(guard: Self) -> Self {
+        eventually("status answers", Duration::from_secs(20), || status().status.success().then_some(()));
+        guard
+    }
+
+    /// Starts `command run …` and waits for nothing.
+    pub fn start_with(policy: &str, command: &mut Command, arguments: &[&str]) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let file = state.path().join("policy.toml");
+        fs::write(&file, policy).unwrap();
+        let log = fs::File::create(state.path().join("log")).unwrap();
+        let child = command
+            .args(["run", "--config"])
+            .arg(&file)
+            .arg("--state-dir")
+            .arg(state.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, state }
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        self.state.path()
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Waits for its end: exit code and log.
+    pub fn end(&mut self) -> (Option<i32>, String) {
+        let status = eventually("the guard ends", Duration::from_secs(20), || self.child.try_wait().unwrap());
+        (status.code(), self.log())
+    }
+
+    pub fn log(&self) -> String {
+        let mut log = String::new();
+        fs::File::open(self.state.path().join("log")).unwrap().read_to_string(&mut log).unwrap();
+        log
+    }
+
+    /// `conntrack-guard restore` on this guard's journal.
+    pub fn restore(&self) -> Output {
+        Command::new(binary()).arg("restore").arg("--state-dir").arg(self.state.path()).output().unwrap()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
+        if thread::panicking() {
+            eprintln!("the guard's log:\n{}", self.log());
+        }
+        // A test that failed may have left values behind; without a journal this says so and does nothing.
+        self.restore();
+    }
+}
+
+pub fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_conntrack-guard"))
+}
+
+/// `conntrack-guard status --json`
+pub fn status() -> Output {
+    Command::new(binary()).args(["status", "--json"]).output().unwrap()
+}
