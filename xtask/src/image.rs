@@ -37,17 +37,14 @@ pub fn run() -> Result<()> {
 /// Builds the daemon as one file that needs no other: the C library linked in, no loader. Returns where it is.
 pub fn static_binary() -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let place = folder().join("build");
     let mut cargo = Command::new("cargo");
     // With --target the flags reach the daemon but not the build scripts and macros, which must stay dynamic.
     cargo
         .current_dir(tree::root())
         .args(["build", "--release", "--package", "conntrack-guard", "--bin", "conntrack-guard", "--target", &triple])
-        .arg("--target-dir")
-        .arg(&place)
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     process::run_logged(&mut cargo, &log("static-binary"))?;
-    Ok(place.join(triple).join("release/conntrack-guard"))
+    Ok(tree::built().join(triple).join("release/conntrack-guard"))
 }
 
 /// Builds the image from deploy/container/Containerfile around `binary`. No engine and no registry takes part: buildah

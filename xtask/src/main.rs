@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use nix::sys::signal::{self, SigHandler, Signal};
 
 mod build;
 mod deploy;
@@ -108,6 +109,7 @@ impl VmArguments {
 }
 
 fn main() -> ExitCode {
+    listen_to_interrupts();
     let result = match Cli::parse().verb {
         Verb::Setup => setup::run().map(|()| 0),
         Verb::Build { fixed } => build::run(fixed).map(|()| 0),
@@ -124,6 +126,16 @@ fn main() -> ExitCode {
             eprintln!("xtask: {error:#}");
             ExitCode::from(if error.is::<setup::NotPossible>() { 3 } else { 1 })
         }
+    }
+}
+
+/// A shell starts its background jobs with SIGINT ignored, and children inherit that. Here an interrupt must end what
+/// runs, a guest above all: whoever sends one means it.
+fn listen_to_interrupts() {
+    // SAFETY: no handler is installed, and this is the first thing the only thread does.
+    let reset = unsafe { signal::signal(Signal::SIGINT, SigHandler::SigDfl) };
+    if let Err(error) = reset {
+        eprintln!("xtask: interrupts stay as the caller set them: {error}");
     }
 }
 

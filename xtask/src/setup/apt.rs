@@ -179,8 +179,8 @@ fn configuration(root: &Path) -> String {
     format!(
         "Dir::State \"{root}\";\nDir::State::lists \"{root}/lists\";\nDir::State::status \"{root}/status\";\n\
          Dir::Cache \"{root}/cache\";\nDir::Cache::archives \"{root}/cache/archives\";\n\
-         Dir::Etc::sourcelist \"{root}/suite.sources\";\nDir::Etc::sourceparts \"-\";\n\
-         Dir::Etc::preferences \"-\";\nDir::Etc::preferencesparts \"-\";\n\
+         Dir::Etc::sourcelist \"{root}/suite.sources\";\nDir::Etc::sourceparts \"/dev/null\";\n\
+         Dir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \"/dev/null\";\n\
          Acquire::Languages \"none\";\nAcquire::Retries \"2\";\n\
          // The folder may lie where apt's own user cannot reach.\nAPT::Sandbox::User \"root\";\n\
          // The machine's hooks are for the machine's package state.\n\

@@ -121,13 +121,14 @@ impl Piece for Kernel {
 }
 
 /// The packages that hold the image and the modules. `linux-image-amd64` names the newest; since 7.x that one in turn
-/// names the two that hold the files.
+/// names three that hold the files.
 fn packages(suite: &Suite) -> Result<Vec<Package>> {
     let meta = suite.show("linux-image-amd64").context("the suite has no linux-image-amd64")?;
     let mut wanted = meta.depends;
     let mut packages: Vec<Package> = Vec::new();
     while let Some(name) = wanted.pop() {
-        let holds_files = ["linux-image-", "linux-binary-", "linux-modules-"].iter().any(|kind| name.starts_with(kind));
+        let kinds = ["linux-image-", "linux-base-", "linux-binary-", "linux-modules-"];
+        let holds_files = kinds.iter().any(|kind| name.starts_with(kind));
         if holds_files && !packages.iter().any(|package| package.name == name) {
             let package = suite.show(&name).with_context(|| format!("the suite has no {name}"))?;
             wanted.extend(package.depends.iter().cloned());
@@ -142,20 +143,23 @@ fn packages(suite: &Suite) -> Result<Vec<Package>> {
 
 /// From the packages' layout to ours: `vmlinuz`, `modules/`, `boot/`, `release`; the answer is the release.
 fn arrange(unpacked: &Path, folder: &Path) -> Result<String> {
-    let image = child(&unpacked.join("boot"), "vmlinuz-")?;
-    let release = image.file_name().unwrap_or_default().to_string_lossy().trim_start_matches("vmlinuz-").to_owned();
-    // depmod works below a root that has lib/modules/<release>; newer packages use usr/lib.
-    let candidates = ["usr/lib/modules", "lib/modules"].map(|path| unpacked.join(path).join(&release));
-    let packaged = candidates.iter().find(|path| path.is_dir()).with_context(|| format!("no modules for {release}"))?;
+    // Newer packages use usr/lib, and since 7.x the image lies among the modules.
+    let lib = ["usr/lib/modules", "lib/modules"].map(|path| unpacked.join(path));
+    let lib = lib.iter().find(|path| path.is_dir()).context("the kernel's packages hold no modules")?;
+    let packaged = only_child(lib)?;
+    let release = packaged.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let images = [unpacked.join("boot").join(format!("vmlinuz-{release}")), packaged.join("vmlinuz")];
+    let image = images.iter().find(|path| path.is_file()).with_context(|| format!("no image for {release}"))?;
+    rename(image, &folder.join("vmlinuz"))?;
+    // depmod works below a root that has lib/modules/<release>.
     let root = folder.join("depmod");
     let modules = root.join("lib/modules").join(&release);
     fs::create_dir_all(root.join("lib/modules")).context("cannot create the modules folder")?;
-    rename(packaged, &modules)?;
+    rename(&packaged, &modules)?;
     let depmod = process::find_program("depmod").context("depmod is missing")?;
     process::run_logged(Command::new(depmod).arg("-b").arg(&root).arg(&release), &logs("depmod"))?;
     boot_modules(&modules, &folder.join("boot"))?;
     rename(&modules, &folder.join("modules"))?;
-    rename(&image, &folder.join("vmlinuz"))?;
     write(&folder.join("release"), &release)?;
     for done in [root.as_path(), unpacked] {
         fs::remove_dir_all(done).with_context(|| format!("cannot remove {}", done.display()))?;
@@ -192,12 +196,14 @@ fn boot_modules(modules: &Path, boot: &Path) -> Result<()> {
     write(&boot.join("order"), &names.join("\n"))
 }
 
-fn child(folder: &Path, prefix: &str) -> Result<PathBuf> {
+/// The one folder in a folder.
+fn only_child(folder: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
-    paths
-        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)))
-        .with_context(|| format!("no {prefix}* in {}", folder.display()))
+    let mut paths: Vec<PathBuf> = entries.map(|e| e.map(|e| e.path())).collect::<Result<_, _>>()?;
+    match (paths.pop(), paths.is_empty()) {
+        (Some(path), true) => Ok(path),
+        _ => bail!("{} does not hold exactly one kernel", folder.display()),
+    }
 }
 
 fn rename(from: &Path, to: &Path) -> Result<()> {

@@ -184,22 +184,26 @@ impl Guest {
     }
 }
 
-/// Why a guest ended without its command having ended.
+/// Why a guest ended without its command having ended. The whole console is kept in `target/vm/console.log`.
 fn died(console: &Path, errors: &Path) -> anyhow::Error {
     let read = |file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
-    let (console, errors) = (read(console), read(errors));
-    let what = if console.contains("Kernel panic") {
-        "the guest's kernel panicked"
-    } else if console.is_empty() && !errors.is_empty() {
-        "the emulator could not start the guest"
-    } else {
-        "the guest stopped before its command ended"
+    let (text, errors) = (read(console), read(errors));
+    let kept = tree::kept().join("vm/console.log");
+    let place = match fs::copy(console, &kept) {
+        Ok(_) => format!(" (all of it: {})", kept.display()),
+        Err(_) => String::new(),
     };
-    anyhow!(
-        "{what}; its console ends:\n{}\n{}",
-        process::tail(&console, CONSOLE_LINES),
-        process::tail(&errors, CONSOLE_LINES)
-    )
+    let (what, shown) = match text.find("Kernel panic") {
+        Some(at) => {
+            let panic: Vec<&str> = text[at..].lines().take(CONSOLE_LINES).collect();
+            ("the guest's kernel panicked; its console says", process::tail(&panic.join("\n"), CONSOLE_LINES))
+        }
+        None if text.is_empty() && !errors.is_empty() => {
+            ("the emulator could not start the guest", process::tail(&errors, CONSOLE_LINES))
+        }
+        None => ("the guest stopped before its command ended; its console ends", process::tail(&text, CONSOLE_LINES)),
+    };
+    anyhow!("{what}{place}:\n{shown}")
 }
 
 /// A number that the command's output does not hold by chance.
