@@ -1,0 +1,92 @@
+//! What each part must never know, held against the sources: docs/architecture.md says it, this keeps it true.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// All sources below a folder of `guard/src`, each without its test module.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+                found.push((path, code));
+            }
+        }
+    }
+    found
+}
+
+/// Every line of code with one of the words, as `file: line`.
+fn mentions(folder: &str, words: &[&str]) -> Vec<String> {
+    let code = |line: &&str| !line.trim_start().starts_with("//");
+    let mut found = Vec::new();
+    for (path, text) in sources(folder) {
+        for line in text.lines().filter(code).filter(|line| words.iter().any(|word| line.contains(word))) {
+            found.push(format!("{}: {}", path.display(), line.trim()));
+        }
+    }
+    found
+}
+
+#[test]
+fn model_and_policy_know_no_files_no_clock_no_tokio_and_no_aya() {
+    let outside = [
+        "std::fs",
+        "std::io",
+        "std::env",
+        "std::net",
+        "std::path",
+        "std::process",
+        "std::thread",
+        "Instant",
+        "SystemTime",
+        "since_boot",
+        "tokio",
+        "aya",
+        "nix::",
+        "procfs",
+        "libc",
+        "tracing",
+        "crate::kernel",
+        "crate::actuate",
+        "crate::report",
+        "crate::control",
+        "crate::daemon",
+        "Observer",
+        "unsafe",
+    ];
+    for folder in ["model", "policy"] {
+        assert!(sources(folder).len() > 3, "{folder} has moved: this test looks at nothing");
+        assert_eq!(mentions(folder, &outside), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn only_actuate_writes_kernel_settings() {
+    let writes = ["fs::write", "File::create", "write(true)", "append(true)", "create(true)", "File::options"];
+    // `support` opens the settings for writing to see whether it may, and writes nothing.
+    let allowed = ["src/actuate/", "src/kernel/support.rs"];
+    let strangers: Vec<String> =
+        mentions("", &writes).into_iter().filter(|line| !allowed.iter().any(|place| line.contains(place))).collect();
+    assert_eq!(strangers, Vec::<String>::new());
+    assert!(!mentions("actuate", &writes).is_empty(), "actuate has moved: this test looks at nothing");
+}
+
+#[test]
+fn the_architecture_names_every_part() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let text = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    for part in ["config", "kernel", "observe", "model", "policy", "actuate", "report", "control.rs", "daemon.rs", "ui"]
+    {
+        assert!(text.contains(&format!("`guard/src/{part}`")), "docs/architecture.md has no line on guard/src/{part}");
+        assert!(root.join("guard/src").join(part).exists(), "guard/src/{part} is gone");
+    }
+}
