@@ -64,7 +64,7 @@ impl Control {
             }
         };
         self.reporter.tick(&sample, &estimate, &plan, outcomes);
-        policy::next_tick(&estimate)
+        policy::next_tick(&estimate, &plan)
     }
 
     /// Puts back what was changed. Waits for a write that is still under way.
@@ -99,5 +99,129 @@ impl Control {
                 Vec::new()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+    use crate::actuate::testing::FakeKernel;
+    use crate::actuate::{DryRun, Effect, Live};
+    use crate::config::Mode as PolicyMode;
+    use crate::policy::{Approved, Host};
+    use crate::report::{Mode, Start, Status};
+
+    fn control(kernel: &FakeKernel, mode: PolicyMode, actuator: Box<dyn Actuator>) -> Control {
+        let policy = Policy { mode, ..Policy::default() };
+        let mut observer = Observer::new(kernel.root(), None);
+        let found = observer.sample().unwrap();
+        let host = Host {
+            table: found.table,
+            memory_total: found.memory.total,
+            entry_bytes: found.entry_bytes,
+            page_bytes: 4096,
+        };
+        let limits = Limits::new(&policy, &host).unwrap();
+        let mode = Mode::Enforce;
+        let horizon = policy.table.horizon;
+        let reporter = Reporter::new(&Start { mode, limits: &limits, horizon, found: &found, no_hooks: None });
+        Control::new(kernel.root().into(), observer, policy, limits, actuator, reporter)
+    }
+
+    fn live(kernel: &FakeKernel) -> Box<dyn Actuator> {
+        let stall = Policy::default().hash.max_stall;
+        Box::new(Live::start(kernel.settings(), &kernel.state_dir(), stall).unwrap().0)
+    }
+
+    fn status(control: &Control) -> Status {
+        control.reporter.status().lock().unwrap().clone()
+    }
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    #[test]
+    fn a_full_table_is_raised_reported_and_put_back() {
+        let kernel = FakeKernel::new(65536, 16384, 65536);
+        block_on(async {
+            let mut control = control(&kernel, PolicyMode::Enforce, live(&kernel));
+            control.tick().await;
+            let raised = kernel.get("nf_conntrack_max");
+            assert!(raised > 65536, "{raised}");
+            let told = status(&control);
+            let change = told.changes.iter().find(|change| change.new == raised).unwrap();
+            assert!(matches!(change.result, Effect::Applied { read_back, .. } if read_back == raised));
+            assert!(!change.evidence.is_empty() && !change.predicted.is_empty());
+
+            kernel.set("nf_conntrack_count", 5);
+            let all = control.restore().await;
+            assert!(all.iter().all(Restored::is_done), "{all:?}");
+            assert_eq!((kernel.get("nf_conntrack_max"), kernel.get("nf_conntrack_buckets")), (65536, 16384));
+        });
+    }
+
+    #[test]
+    fn advice_changes_nothing_and_is_given_once() {
+        let kernel = FakeKernel::new(65536, 16384, 65536);
+        block_on(async {
+            let mut control = control(&kernel, PolicyMode::Advise, Box::new(DryRun));
+            control.tick().await;
+            let first = status(&control).changes;
+            assert!(first.iter().any(|change| change.result == Effect::Advised), "{first:?}");
+            for _ in 0..5 {
+                control.tick().await;
+            }
+            assert_eq!(status(&control).changes, first);
+        });
+        assert_eq!((kernel.get("nf_conntrack_max"), kernel.get("nf_conntrack_buckets")), (65536, 16384));
+        assert!(!kernel.state_dir().exists());
+    }
+
+    #[test]
+    fn without_a_reading_nothing_is_decided_until_it_is_back() {
+        let kernel = FakeKernel::new(65536, 65536, 10);
+        block_on(async {
+            let mut control = control(&kernel, PolicyMode::Enforce, live(&kernel));
+            control.tick().await;
+            let path = kernel.path("proc/sys/net/netfilter/nf_conntrack_count");
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(control.tick().await, AFTER_FAILURE);
+            let trouble = status(&control).trouble.unwrap();
+            assert!(trouble.contains("nf_conntrack_count"), "{trouble}");
+            kernel.set("nf_conntrack_count", 11);
+            control.tick().await;
+            assert_eq!((status(&control).trouble, status(&control).table.count), (None, 11));
+        });
+    }
+
+    /// A kernel that does not finish a write before it is told to.
+    struct Slow(Receiver<()>);
+
+    impl Actuator for Slow {
+        fn apply(&mut self, _: &Approved) -> Vec<Outcome> {
+            self.0.recv().unwrap();
+            Vec::new()
+        }
+
+        fn restore(&mut self) -> Vec<Restored> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_slow_write_holds_up_no_signal_and_no_second_writer_passes_it() {
+        let kernel = FakeKernel::new(65536, 16384, 65536);
+        let (finish, slow) = channel();
+        block_on(async {
+            let mut control = control(&kernel, PolicyMode::Enforce, Box::new(Slow(slow)));
+            let short = Duration::from_millis(50);
+            assert!(tokio::time::timeout(short, control.tick()).await.is_err(), "the loop was not free");
+            assert!(tokio::time::timeout(short, control.restore()).await.is_err(), "two writers at once");
+            finish.send(()).unwrap();
+            control.restore().await;
+        });
     }
 }

@@ -19,7 +19,7 @@ pub enum Error {
     #[error("the kernel's BTF cannot be read: {0}")]
     BadBtf(&'static str),
     /// The kernel has no such function, or not as one piece.
-    #[error("this kernel's BTF has no function {0}")]
+    #[error("the kernel's BTF has no function {0}: is nf_conntrack loaded, and built with BTF?")]
     NoFunction(String),
     /// The function takes other arguments than the program expects.
     #[error("{function} takes {found} arguments on this kernel and not {expected}")]

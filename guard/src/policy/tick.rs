@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::plan::{Plan, Setting};
 use crate::model::Estimate;
 
 /// Between two looks in calm.
@@ -18,9 +19,11 @@ const SURGE: f64 = 32_768.0;
 const LOOKS_IN_SURGE: f64 = 4.0;
 
 /// The time until the next sample: 1 s in calm, down to 50 ms when the table is, or may soon be, short of room.
-pub fn next_tick(estimate: &Estimate) -> Duration {
+///
+/// Where `plan`, made from the same estimate, could not have the max it wanted, looking sooner would help nobody.
+pub fn next_tick(estimate: &Estimate, plan: &Plan) -> Duration {
     let table = &estimate.table;
-    if table.max == 0 {
+    if table.max == 0 || plan.held.iter().any(|held| held.setting == Setting::Max) {
         return CALM;
     }
     let by_growth = estimate.time_to_full.map_or(CALM, |time| time / LOOKS_UNTIL_FULL);
@@ -33,32 +36,41 @@ pub fn next_tick(estimate: &Estimate) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::plan::{Held, Rule};
     use super::super::tests::estimate;
     use super::*;
 
     #[test]
     fn calm_is_looked_at_once_a_second() {
-        assert_eq!(next_tick(&estimate(1_000, 262_144, 0.0)), CALM);
-        assert_eq!(next_tick(&estimate(1_000, 0, 1e9)), CALM, "no limit is never reached");
+        assert_eq!(next_tick(&estimate(1_000, 262_144, 0.0), &Plan::default()), CALM);
+        assert_eq!(next_tick(&estimate(1_000, 0, 1e9), &Plan::default()), CALM, "no limit is never reached");
     }
 
     #[test]
     fn a_table_that_is_full_within_a_second_is_looked_at_every_50_ms() {
         let mut soon = estimate(100_000, 1_000_000, 0.0);
         soon.time_to_full = Some(Duration::from_secs(1));
-        assert_eq!(next_tick(&soon), URGENT);
+        assert_eq!(next_tick(&soon, &Plan::default()), URGENT);
         soon.time_to_full = Some(Duration::from_secs(5));
-        assert_eq!(next_tick(&soon), Duration::from_millis(250));
+        assert_eq!(next_tick(&soon, &Plan::default()), Duration::from_millis(250));
         soon.time_to_full = Some(Duration::from_secs(100));
-        assert_eq!(next_tick(&soon), CALM);
+        assert_eq!(next_tick(&soon, &Plan::default()), CALM);
+    }
+
+    #[test]
+    fn a_table_at_its_limit_is_looked_at_once_a_second() {
+        let full = estimate(1_000, 1_000, 100.0);
+        assert_eq!(next_tick(&full, &Plan::default()), URGENT);
+        let held = Held { setting: Setting::Max, rule: Rule::RaiseMax, reason: "at its ceiling".to_owned() };
+        assert_eq!(next_tick(&full, &Plan { held: vec![held], ..Plan::default() }), CALM);
     }
 
     #[test]
     fn little_room_is_watched_closely_even_in_calm() {
-        assert_eq!(next_tick(&estimate(0, 65_536, 0.0)), Duration::from_millis(500));
-        assert_eq!(next_tick(&estimate(0, 1_024, 0.0)), URGENT);
+        assert_eq!(next_tick(&estimate(0, 65_536, 0.0), &Plan::default()), Duration::from_millis(500));
+        assert_eq!(next_tick(&estimate(0, 1_024, 0.0), &Plan::default()), URGENT);
         let mut busy = estimate(0, 262_144, 0.0);
         busy.insert_rate = Some(65_536.0);
-        assert_eq!(next_tick(&busy), Duration::from_millis(500));
+        assert_eq!(next_tick(&busy, &Plan::default()), Duration::from_millis(500));
     }
 }

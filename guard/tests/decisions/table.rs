@@ -87,7 +87,8 @@ impl Simulation {
                 Setting::Buckets => self.table.buckets = change.new,
             }
         }
-        (plan, next_tick(&estimate))
+        let wait = next_tick(&estimate, &plan);
+        (plan, wait)
     }
 
     /// Ticks for `time` while `rate` new flows a second arrive; answers with all plans.
