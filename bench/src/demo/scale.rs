@@ -13,7 +13,7 @@ const STOCK: u64 = 262_144;
 /// Up to where the guard may go there: what it takes without a policy file.
 const CEILING: u64 = 4_194_304;
 /// New connections a second there.
-const RATE: u64 = 16_000;
+const RATE: u64 = 12_800;
 
 /// The guest's memory, bytes.
 pub(super) const GUEST_MEMORY: u64 = MEMORY / FACTOR;
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn one_factor_for_all() {
-        assert_eq!((GUEST_MEMORY, FLOOR.max, CEILINGS.max, GUEST_RATE), (512 << 20, 8_192, 131_072, 500));
+        assert_eq!((GUEST_MEMORY, FLOOR.max, CEILINGS.max, GUEST_RATE), (512 << 20, 8_192, 131_072, 400));
         assert_eq!(
             words(),
             "Scale 1/32, of all sizes, rates and the memory; times are as they are.\n\
@@ -74,7 +74,7 @@ mod tests {
              \x20 memory                    16,384 MiB        512 MiB\n\
              \x20 stock max = buckets          262,144          8,192\n\
              \x20 the guard's ceilings       4,194,304        131,072\n\
-             \x20 new connections a second      16,000            500\n"
+             \x20 new connections a second      12,800            400\n"
         );
     }
 }
