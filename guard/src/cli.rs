@@ -14,6 +14,7 @@ use crate::report::log::Format;
 #[derive(Debug, Parser)]
 #[command(
     version,
+    disable_help_subcommand = true,
     after_long_help = "\
 Exit codes:
   0  done
@@ -139,7 +140,7 @@ impl Failure {
 
     /// Tells the user: in the log where there is one, else on standard error. Returns the exit code.
     pub fn tell(&self) -> ExitCode {
-        let text = format!("{:#}", self.reason);
+        let text = self.text();
         for line in text.lines() {
             if tracing::dispatcher::has_been_set() {
                 tracing::error!("{line}");
@@ -149,6 +150,21 @@ impl Failure {
             }
         }
         self.code.into()
+    }
+}
+
+impl Failure {
+    /// The reason and its causes; many errors name their cause themselves.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        for cause in self.reason.chain().map(ToString::to_string) {
+            if text.is_empty() {
+                text = cause;
+            } else if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        text
     }
 }
 
@@ -196,12 +212,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cause_is_named_once() {
+        let no_such_file = || io::Error::from_raw_os_error(libc::ENOENT);
+        let error = AccessError::NoLock { path: "/x".into(), source: no_such_file() };
+        let text = Failure::from(anyhow::Error::from(error).context("cannot start")).text();
+        assert!(text.starts_with("cannot start: cannot open /x"), "{text}");
+        assert_eq!(text.matches("No such file").count(), 1, "{text}");
+        let text = Failure::failed(anyhow::Error::from(no_such_file()).context("cannot start")).text();
+        assert_eq!(text, "cannot start: No such file or directory (os error 2)");
+    }
+
+    #[test]
     fn there_are_no_other_commands_and_no_other_flags() {
-        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|error| error.exit_code());
-        assert!(parse("conntrack-guard run --dry-run --log-format json --state-dir /x --config /y").is_ok());
-        assert_eq!(parse("conntrack-guard").unwrap_err(), 2);
-        assert_eq!(parse("conntrack-guard run --force").unwrap_err(), 2);
-        assert_eq!(parse("conntrack-guard check").unwrap_err(), 2);
-        assert_eq!(parse("conntrack-guard --help").unwrap_err(), 0);
+        let command = Cli::command();
+        let flags = |verb: &clap::Command| {
+            let longs: Vec<_> = verb.get_arguments().filter_map(clap::Arg::get_long).collect();
+            format!("{} {}", verb.get_name(), longs.join(" "))
+        };
+        let all: Vec<_> = command.get_subcommands().map(flags).collect();
+        assert_eq!(
+            all,
+            ["run config dry-run state-dir log-format", "status json", "check ", "support json", "restore state-dir"]
+        );
+        let code = |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|error| error.exit_code()).unwrap_err();
+        assert_eq!(code("conntrack-guard"), 2);
+        assert_eq!(code("conntrack-guard run --force"), 2);
+        assert_eq!(code("conntrack-guard --help"), 0);
     }
 }

@@ -8,7 +8,8 @@ use crate::actuate::{Access, Found, Journal, Restored, Settings, find_journal, r
 use crate::cli::{CheckArgs, Failure, RestoreArgs, StatusArgs, SupportArgs};
 use crate::observe::table;
 use crate::report::{self, ClientError};
-use crate::{config, kernel, ui};
+use crate::ui::{self, StatusScreen, SupportScreen, unguarded};
+use crate::{config, kernel};
 
 const ROOT: &str = "/";
 
@@ -16,13 +17,13 @@ const ROOT: &str = "/";
 pub fn status(args: &StatusArgs) -> Result<(), Failure> {
     match report::ask(report::socket()) {
         Ok(status) if args.json => print_json(&status),
-        Ok(status) => print(&ui::screen::status(&status)),
+        Ok(status) => print(&StatusScreen(&status).to_string()),
         Err(error) => {
             // Whatever is wrong with the guard, the table is what the question was about.
             if let Ok(table) = table::read(Path::new(ROOT))
                 && !args.json
             {
-                print(&ui::screen::unguarded(&table))?;
+                print(&unguarded(&table))?;
             }
             Err(match error {
                 ClientError::NotPermitted => Failure::not_possible(error),
@@ -35,17 +36,16 @@ pub fn status(args: &StatusArgs) -> Result<(), Failure> {
 /// `check`
 pub fn check(args: &CheckArgs) -> Result<(), Failure> {
     let policy = config::load(&args.file)?;
-    let mut text = String::new();
     for warning in config::warnings(&policy) {
-        text += &format!("warning: {warning}\n");
+        print(&format!("warning: {warning}\n"))?;
     }
-    print(&format!("{text}{} is valid\n", args.file.display()))
+    print(&format!("{} is valid\n", args.file.display()))
 }
 
 /// `support`
 pub fn support(args: &SupportArgs) -> Result<(), Failure> {
     let support = kernel::support::probe(Path::new(ROOT));
-    if args.json { print_json(&support) } else { print(&ui::screen::support(&support)) }
+    if args.json { print_json(&support) } else { print(&SupportScreen(&support).to_string()) }
 }
 
 /// `restore`
@@ -66,8 +66,9 @@ pub fn restore_settings(args: &RestoreArgs) -> Result<(), Failure> {
         Found::ThisBoot(journal) => journal,
     };
     let all = restore(&mut journal, &settings);
-    let lines: String = all.iter().map(|one| report::restored_line(one) + "\n").collect();
-    print(&lines)?;
+    for one in &all {
+        print(&(report::restored_line(one) + "\n"))?;
+    }
     if all.iter().all(Restored::is_done) {
         return Ok(());
     }

@@ -16,6 +16,7 @@ use crate::config::{self, Policy};
 use crate::control::Control;
 use crate::kernel::Hooks;
 use crate::observe::{Observer, Sample};
+use crate::policy::figures::time;
 use crate::policy::{Host, Limits};
 use crate::report::{self, Mode, Reporter, Server, Start};
 
@@ -45,7 +46,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         let server = tokio::spawn(server.run(reporter.status()));
         let observer = Observer::new(root, hooks);
         let mut control = Control::new(root.into(), observer, policy, limits, actuator, reporter);
-        let ended = until_stopped(&mut control, &mut stop, &args.state_dir).await;
+        let ended = until_stopped(&mut control, &mut stop, &args.state_dir, WRITE_LIMIT).await;
         // Takes the socket away.
         server.abort();
         let _ = server.await;
@@ -111,7 +112,12 @@ fn log_inherited(inherited: &Inherited) {
 }
 
 /// Ticks; on a signal waits for the tick to end, then restores.
-async fn until_stopped(control: &mut Control, stop: &mut Stop, state_dir: &Path) -> Result<(), Failure> {
+async fn until_stopped(
+    control: &mut Control,
+    stop: &mut Stop,
+    state_dir: &Path,
+    write_limit: Duration,
+) -> Result<(), Failure> {
     loop {
         let pause = {
             let mut tick = std::pin::pin!(control.tick());
@@ -119,8 +125,8 @@ async fn until_stopped(control: &mut Control, stop: &mut Stop, state_dir: &Path)
                 pause = &mut tick => Some(pause),
                 () = stop.received() => {
                     // Its outcome still belongs into the log; restoring waits for its write anyway.
-                    if timeout(WRITE_LIMIT, tick).await.is_err() {
-                        return Err(stuck(state_dir));
+                    if timeout(write_limit, tick).await.is_err() {
+                        return Err(stuck(state_dir, write_limit));
                     }
                     None
                 }
@@ -133,15 +139,15 @@ async fn until_stopped(control: &mut Control, stop: &mut Stop, state_dir: &Path)
         }
     }
     info!("stopping");
-    let all = timeout(WRITE_LIMIT, control.restore()).await.map_err(|_| stuck(state_dir))?;
+    let all = timeout(write_limit, control.restore()).await.map_err(|_| stuck(state_dir, write_limit))?;
     report::log_restored(&all, state_dir);
     Ok(())
 }
 
-fn stuck(state_dir: &Path) -> Failure {
+fn stuck(state_dir: &Path, write_limit: Duration) -> Failure {
     Failure::failed(anyhow::anyhow!(
-        "the kernel has not finished a write after {} s, so nothing more is put back now; {}",
-        WRITE_LIMIT.as_secs(),
+        "the kernel has not finished a write after {}, so nothing more is put back now; {}",
+        time(write_limit),
         report::finish_later(state_dir)
     ))
 }
@@ -163,5 +169,58 @@ impl Stop {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use nix::sys::signal::{Signal as Number, raise};
+
+    use super::*;
+    use crate::actuate::testing::FakeKernel;
+    use crate::control::tests::{Slow, block_on, control, live};
+
+    const LIMIT: Duration = Duration::from_millis(300);
+
+    /// One test for all: a signal reaches every listener of the process.
+    #[test]
+    fn a_signal_restores_or_says_why_it_cannot() {
+        for number in [Number::SIGTERM, Number::SIGINT] {
+            let kernel = FakeKernel::new(65536, 16384, 65536);
+            block_on(async {
+                let mut stop = Stop::listen().unwrap();
+                let mut control = control(&kernel, config::Mode::Enforce, live(&kernel));
+                let ends = until_stopped(&mut control, &mut stop, Path::new("/state"), LIMIT);
+                let signal = async {
+                    sleep(LIMIT).await;
+                    assert!(kernel.get("nf_conntrack_max") > 65536);
+                    kernel.set("nf_conntrack_count", 10);
+                    raise(number).unwrap();
+                };
+                let (ended, ()) = tokio::join!(ends, signal);
+                ended.unwrap();
+            });
+            assert_eq!((kernel.get("nf_conntrack_max"), kernel.get("nf_conntrack_buckets")), (65536, 16384));
+        }
+        a_write_that_hangs_is_not_waited_for();
+    }
+
+    fn a_write_that_hangs_is_not_waited_for() {
+        let kernel = FakeKernel::new(65536, 16384, 65536);
+        let (_finish, slow) = channel();
+        let failure = block_on(async {
+            let mut stop = Stop::listen().unwrap();
+            let mut control = control(&kernel, config::Mode::Enforce, Box::new(Slow(slow)));
+            let ends = until_stopped(&mut control, &mut stop, Path::new("/state"), LIMIT);
+            let signal = async {
+                sleep(Duration::from_millis(50)).await;
+                raise(Number::SIGTERM).unwrap();
+            };
+            tokio::join!(ends, signal).0.unwrap_err()
+        });
+        let text = failure.text();
+        assert!(text.contains("has not finished a write") && text.contains("/state"), "{text}");
     }
 }

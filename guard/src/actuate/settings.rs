@@ -51,7 +51,9 @@ impl Error {
                 "run the guard as root, in the host's network namespace, with no profile (SELinux, AppArmor, a cgroup's \
                  sysctl program) that forbids the write"
             }
-            Some(libc::ENOMEM) => "the kernel found no memory for a hash table of this size: lower hash.buckets.ceiling",
+            Some(libc::ENOMEM) => {
+                "the kernel found no memory for a hash table of this size: lower hash.buckets.ceiling"
+            }
             Some(libc::ENOENT) => "nf_conntrack is not loaded any more: `modprobe nf_conntrack`",
             _ => "the kernel refuses this value: keep the bounds of this setting away from it",
         }

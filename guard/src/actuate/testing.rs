@@ -21,6 +21,7 @@ impl FakeKernel {
         }
         fs::write(kernel.path("proc/sys/kernel/random/boot_id"), "b0075000-0000-4000-8000-000000000001\n").unwrap();
         fs::write(kernel.path("sys/module/nf_conntrack/parameters/hashsize"), format!("{buckets}\n")).unwrap();
+        fs::write(kernel.path("proc/meminfo"), meminfo()).unwrap();
         kernel.set("nf_conntrack_max", max);
         kernel.set("nf_conntrack_buckets", buckets);
         kernel.set("nf_conntrack_count", count);
@@ -66,4 +67,17 @@ impl FakeKernel {
         fs::remove_file(self.path(below)).unwrap();
         symlink(target, self.path(below)).unwrap();
     }
+}
+
+/// 4 GiB; every line that readers of the file insist on.
+fn meminfo() -> String {
+    let mut text = "MemTotal: 4194304 kB\nMemFree: 2097152 kB\nMemAvailable: 3145728 kB\n".to_owned();
+    for name in ["Buffers", "Cached", "SwapCached", "Active", "Inactive", "SwapTotal", "SwapFree", "Dirty"]
+        .into_iter()
+        .chain(["Writeback", "Mapped", "Slab", "Committed_AS", "VmallocTotal", "VmallocUsed", "VmallocChunk"])
+    {
+        text.push_str(name);
+        text.push_str(": 0 kB\n");
+    }
+    text
 }

@@ -28,7 +28,7 @@ pub struct Error {
     source: io::Error,
 }
 
-/// The socket; removed when dropped.
+/// The socket; removed when dropped, with its directory unless that holds something else.
 #[derive(Debug)]
 pub struct Server {
     path: PathBuf,
@@ -79,8 +79,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may be gone with /run already.
+        // They may be gone with /run already; the directory may be somebody's mount.
         let _ = fs::remove_file(&self.path);
+        if let Some(directory) = self.path.parent() {
+            let _ = fs::remove_dir(directory);
+        }
     }
 }
 
@@ -120,16 +123,18 @@ mod tests {
             server.abort();
             assert!(server.await.unwrap_err().is_cancelled());
         });
-        assert!(!path.exists());
+        assert!(!directory.path().join("run").exists());
     }
 
     #[test]
     fn a_stale_socket_is_replaced_but_never_a_file() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("status.sock");
+        let path = directory.path().join("run/status.sock");
+        fs::create_dir(directory.path().join("run")).unwrap();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         runtime().block_on(async {
             drop(Server::bind(&path).unwrap());
+            fs::create_dir(directory.path().join("run")).unwrap();
             fs::write(&path, "precious").unwrap();
             assert!(Server::bind(&path).is_err());
         });
@@ -139,7 +144,7 @@ mod tests {
     #[test]
     fn those_who_never_read_do_not_keep_others_waiting_for_long() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("status.sock");
+        let path = directory.path().join("run/status.sock");
         runtime().block_on(async {
             let mut large = status();
             large.trouble = Some("x".repeat(1 << 20));

@@ -1,10 +1,11 @@
-//! What people read on a terminal: aligned tables, figures with units. Knows nothing of where the figures come from.
+//! What people read on a terminal: aligned tables, figures with units. Reads nothing itself.
 
-pub mod screen;
+mod screen;
 mod table;
 
 use std::io::{self, Write};
 
+pub use screen::{StatusScreen, SupportScreen, unguarded};
 pub use table::{Align, Table};
 
 /// Writes `text` to standard output. A reader that went away (`conntrack-guard status | head`) is no failure.

@@ -1,5 +1,6 @@
 //! The status as one screen.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::table::{Align, Table};
@@ -7,32 +8,34 @@ use crate::actuate::Effect;
 use crate::kernel::Support;
 use crate::observe::TableReading;
 use crate::policy::figures::{bytes, grouped, per_second, percent, time};
-use crate::report::{Chains, ChangeMade, Status};
+use crate::report::{Chains, ChangeMade, HeldNow, Status};
 
 /// Decisions shown; `--json` has more.
 const DECISIONS: usize = 8;
+/// One width for all sections, so that their columns line up.
+const LABEL: (Align, usize) = (Align::Left, 14);
+const FIGURE: (Align, usize) = (Align::Right, 10);
+const NOTE: (Align, usize) = (Align::Left, 0);
 
 /// What `conntrack-guard status` prints.
-pub fn status(status: &Status) -> String {
-    let mut text = format!(
-        "conntrack-guard {}  {}  up {}  process {}\n",
-        status.guard,
-        status.mode,
-        ms(status.uptime_ms),
-        status.pid
-    );
-    if let Some(trouble) = &status.trouble {
-        text += &format!("\nTROUBLE: {trouble}\nthe figures below are those of the last good reading\n");
+#[derive(Debug)]
+pub struct StatusScreen<'a>(pub &'a Status);
+
+impl fmt::Display for StatusScreen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status { guard, mode, pid, uptime_ms, .. } = self.0;
+        writeln!(f, "conntrack-guard {guard}  {mode}  up {}  process {pid}", ms(*uptime_ms))?;
+        if let Some(trouble) = &self.0.trouble {
+            writeln!(f, "\nTROUBLE: {trouble}\nthe figures below are those of the last good reading")?;
+        }
+        writeln!(f, "\nTable\n{}", size(self.0))?;
+        writeln!(f, "Forecast\n{}", forecast(self.0))?;
+        writeln!(f, "Other entries in the chains that inserts met\n{}", chains(self.0))?;
+        writeln!(f, "Lost since the start\n{}", drops(self.0))?;
+        writeln!(f, "Measured by\n{}", back_end(self.0))?;
+        writeln!(f, "Bounds\n{}", bounds(self.0))?;
+        decisions(self.0, f)
     }
-    section(&mut text, "Table", &size(status));
-    section(&mut text, "Forecast", &forecast(status));
-    let (title, chains) = chains(status);
-    section(&mut text, title, &chains);
-    section(&mut text, "Lost since the start", &drops(status));
-    section(&mut text, "Measured by", &back_end(status));
-    section(&mut text, "Bounds", &bounds(status));
-    text += &decisions(status);
-    text
 }
 
 /// What is known of the table without a guard.
@@ -47,33 +50,35 @@ pub fn unguarded(table: &TableReading) -> String {
     rows.to_string()
 }
 
-/// What `conntrack-guard support` prints.
-pub fn support(support: &Support) -> String {
-    let mut rows = Table::new(2, &[Align::Left, Align::Left]);
-    let mut reasons: Vec<&str> = Vec::new();
-    for row in support.signals.iter().chain(&support.settings) {
-        let why = row.why.as_deref().map_or_else(String::new, |why| {
-            let number = reasons.iter().position(|known| *known == why).unwrap_or_else(|| {
-                reasons.push(why);
-                reasons.len() - 1
+/// What `conntrack-guard support` prints: each reason once, below.
+#[derive(Debug)]
+pub struct SupportScreen<'a>(pub &'a Support);
+
+impl fmt::Display for SupportScreen<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rows = Table::new(2, &[LABEL, NOTE]);
+        let mut reasons: Vec<&str> = Vec::new();
+        for row in self.0.signals.iter().chain(&self.0.settings) {
+            let why = row.why.as_deref().map_or_else(String::new, |why| {
+                let number = reasons.iter().position(|known| *known == why).unwrap_or_else(|| {
+                    reasons.push(why);
+                    reasons.len() - 1
+                });
+                format!(" [{}]", number + 1)
             });
-            format!(" [{}]", number + 1)
-        });
-        rows.row([row.name, row.back_end.unwrap_or("-"), &format!("{}{why}", row.lost.as_deref().unwrap_or_default())]);
+            let lost = row.lost.as_deref().unwrap_or_default();
+            rows.row([row.name, row.back_end.unwrap_or("-"), &format!("{lost}{why}")]);
+        }
+        write!(f, "{rows}")?;
+        for (number, reason) in reasons.iter().enumerate() {
+            writeln!(f, "\n[{}] {reason}", number + 1)?;
+        }
+        Ok(())
     }
-    let mut text = rows.to_string();
-    for (number, reason) in reasons.iter().enumerate() {
-        text += &format!("\n[{}] {reason}\n", number + 1);
-    }
-    text
 }
 
 fn figures() -> Table {
-    Table::new(2, &[Align::Left, Align::Right, Align::Left])
-}
-
-fn section(text: &mut String, title: &str, rows: &Table) {
-    *text += &format!("\n{title}\n{rows}");
+    Table::new(2, &[LABEL, FIGURE, NOTE])
 }
 
 fn size(status: &Status) -> Table {
@@ -108,7 +113,7 @@ fn unmeasured() -> String {
     "?".into()
 }
 
-fn chains(status: &Status) -> (&'static str, Table) {
+fn chains(status: &Status) -> Table {
     let mut rows = figures();
     match &status.chains {
         Some(Chains { measured, mean, p50, p99, max, expected_mean }) => {
@@ -125,7 +130,7 @@ fn chains(status: &Status) -> (&'static str, Table) {
             rows.row(["not measured"]);
         }
     }
-    ("Chains met by inserts (other entries in them)", rows)
+    rows
 }
 
 fn drops(status: &Status) -> Table {
@@ -141,7 +146,7 @@ fn drops(status: &Status) -> Table {
 }
 
 fn back_end(status: &Status) -> Table {
-    let mut rows = Table::new(2, &[Align::Left, Align::Left]);
+    let mut rows = Table::new(2, &[LABEL, NOTE]);
     match &status.back_end.reason {
         None if status.back_end.measured => rows.row([status.back_end.name.as_str(), "eBPF programs in the kernel"]),
         None => rows.row([status.back_end.name.as_str(), "readings only"]),
@@ -152,7 +157,7 @@ fn back_end(status: &Status) -> Table {
 
 fn bounds(status: &Status) -> Table {
     let bounds = &status.bounds;
-    let mut rows = Table::new(2, &[Align::Left, Align::Right, Align::Left, Align::Right, Align::Left]);
+    let mut rows = Table::new(2, &[LABEL, FIGURE, NOTE, (Align::Right, 10), NOTE]);
     let mut range = |name: &str, range: crate::report::Range| {
         rows.row([name, &grouped(range.floor), "to", &grouped(range.ceiling)]);
     };
@@ -160,29 +165,31 @@ fn bounds(status: &Status) -> Table {
     range("buckets", bounds.buckets);
     let memory = format!("in use, {} if full", bytes(bounds.memory_at_max));
     rows.row(["memory", &bytes(bounds.memory_in_use), "of", &bytes(bounds.memory_limit), &memory]);
-    rows.row(["stall of a resize", "", "to", &ms(bounds.max_stall_ms)]);
+    rows.row(["resize stall", "", "to", &ms(bounds.max_stall_ms)]);
     rows
 }
 
-fn decisions(status: &Status) -> String {
-    let mut text = format!("\nDecisions ({} in all)\n", grouped(status.changes_made));
-    for change in status.changes.iter().rev().take(DECISIONS) {
-        text += &decision(change, status.at_ms);
-    }
+fn decisions(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    writeln!(f, "Decisions ({} in all)", grouped(status.changes_made))?;
     if status.changes.is_empty() {
-        text += "  none yet\n";
+        writeln!(f, "  none yet")?;
     }
-    for held in &status.held {
-        let since = ms(status.at_ms.saturating_sub(held.since_ms));
-        text += &format!("  held for {since}  {} stays  {}\n", held.setting.sysctl(), held.rule.name());
-        text += &format!("      why    {}\n", held.reason);
+    for change in status.changes.iter().rev().take(DECISIONS) {
+        decision(change, status.at_ms, f)?;
     }
-    text
+    for HeldNow { setting, rule, reason, since_ms } in &status.held {
+        let since = ms(status.at_ms.saturating_sub(*since_ms));
+        writeln!(f, "  held for {since}  {} stays  {}\n      why    {reason}", setting.sysctl(), rule.name())?;
+    }
+    Ok(())
 }
 
-fn decision(change: &ChangeMade, now_ms: u64) -> String {
+fn decision(change: &ChangeMade, now_ms: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let ChangeMade { at_ms, setting, old, new, rule, evidence, predicted, result } = change;
     let ago = ms(now_ms.saturating_sub(*at_ms));
+    let (name, rule) = (setting.sysctl(), rule.name());
+    writeln!(f, "  {ago} ago  {name} {} -> {}  {rule}", grouped(*old), grouped(*new))?;
+    writeln!(f, "      why    {evidence}\n      then   {predicted}")?;
     let came = match result {
         Effect::Applied { read_back, took } if read_back == new => format!("applied in {}", time(*took)),
         Effect::Applied { read_back, took } => format!("applied in {}, reads {}", time(*took), grouped(*read_back)),
@@ -190,13 +197,7 @@ fn decision(change: &ChangeMade, now_ms: u64) -> String {
         Effect::Refused { error, way_out } => format!("refused: {error}; {way_out}"),
         Effect::Advised => "advised only".into(),
     };
-    format!(
-        "  {ago} ago  {} {} -> {}  {}\n      why    {evidence}\n      then   {predicted}\n      came   {came}\n",
-        setting.sysctl(),
-        grouped(*old),
-        grouped(*new),
-        rule.name()
-    )
+    writeln!(f, "      came   {came}")
 }
 
 fn ms(value: u64) -> String {
@@ -206,13 +207,54 @@ fn ms(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::support::Row;
+    use crate::report::BackEnd;
     use crate::report::tests::status as sample;
 
     #[test]
     fn a_guard_on_proc_readings() {
-        let golden = "\
-conntrack-guard 0.1.0  enforce  up 1.1 min  process 4711
-";
-        assert_eq!(status(&sample()), golden);
+        assert_eq!(StatusScreen(&sample()).to_string(), include_str!("golden/proc.txt"));
+    }
+
+    #[test]
+    fn a_guard_with_programs_and_trouble() {
+        let mut measured = sample();
+        measured.back_end = BackEnd { name: "fentry".into(), measured: true, reason: None };
+        measured.forecast.inserts_per_s = Some(12_345.6);
+        measured.forecast.destroys_per_s = Some(9.0);
+        measured.forecast.time_to_full_ms = None;
+        measured.drops.table_full = Some(1_234_567);
+        measured.chains = Some(Chains { measured: 24_690, mean: 8.81, p50: 9, p99: 22, max: 31, expected_mean: 8.79 });
+        measured.trouble = Some("cannot read the table: /proc/meminfo: gone".into());
+        let refused = Effect::Refused { error: "cannot write x: No".into(), way_out: "run it as root".into() };
+        measured.changes[0].result = refused;
+        measured.held.clear();
+        assert_eq!(StatusScreen(&measured).to_string(), include_str!("golden/measured.txt"));
+    }
+
+    #[test]
+    fn a_table_without_a_guard() {
+        let text = unguarded(&TableReading { max: 65_536, buckets: 16_384, count: 60_000 });
+        assert_eq!(text, include_str!("golden/unguarded.txt"));
+        let text = unguarded(&TableReading { max: 0, buckets: 16_384, count: 60_000 });
+        assert!(text.contains("no limit") && !text.contains("fill"), "{text}");
+    }
+
+    #[test]
+    fn support_names_each_reason_once() {
+        let row = |name, back_end, why: Option<&str>| Row {
+            name,
+            back_end,
+            lost: why.map(|_| "something is unknown".into()),
+            why: why.map(Into::into),
+        };
+        let support = Support {
+            signals: vec![row("inserts", None, Some("not permitted")), row("entries", Some("proc"), None)],
+            settings: vec![
+                row("nf_conntrack_max", Some("sysctl"), Some("not permitted")),
+                row("nf_conntrack_buckets", None, Some("read-only")),
+            ],
+        };
+        assert_eq!(SupportScreen(&support).to_string(), include_str!("golden/support.txt"));
     }
 }

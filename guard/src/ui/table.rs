@@ -14,14 +14,14 @@ pub enum Align {
 /// Rows of cells; printed without lines, every row ends in a line feed and has no trailing spaces.
 #[derive(Clone, Debug)]
 pub struct Table {
-    columns: Vec<Align>,
+    columns: Vec<(Align, usize)>,
     indent: usize,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these columns; `indent` spaces before each row.
-    pub fn new(indent: usize, columns: &[Align]) -> Self {
+    /// A table with these columns, each at least that wide; `indent` spaces before each row.
+    pub fn new(indent: usize, columns: &[(Align, usize)]) -> Self {
         Self { columns: columns.to_vec(), indent, rows: Vec::new() }
     }
 
@@ -36,7 +36,9 @@ impl Table {
     }
 
     fn width(&self, column: usize) -> usize {
-        self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        let least = self.columns.get(column).map_or(0, |(_, least)| *least);
+        let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.max().unwrap_or(0).max(least)
     }
 }
 
@@ -45,18 +47,14 @@ impl fmt::Display for Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns).map(|column| self.width(column)).collect();
         for row in &self.rows {
-            let mut line = " ".repeat(self.indent);
-            for (column, cell) in row.iter().enumerate() {
-                if column > 0 {
-                    line.push_str("  ");
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+                match self.columns.get(column).map_or(Align::Left, |(align, _)| *align) {
+                    Align::Left => format!("{cell:<width$}"),
+                    Align::Right => format!("{cell:>width$}"),
                 }
-                let width = widths[column];
-                match self.columns.get(column).copied().unwrap_or(Align::Left) {
-                    Align::Left => line.push_str(&format!("{cell:<width$}")),
-                    Align::Right => line.push_str(&format!("{cell:>width$}")),
-                }
-            }
-            writeln!(f, "{}", line.trim_end())?;
+            });
+            let line = cells.collect::<Vec<_>>().join("  ");
+            writeln!(f, "{:indent$}{}", "", line.trim_end(), indent = self.indent)?;
         }
         Ok(())
     }
@@ -68,13 +66,13 @@ mod tests {
 
     #[test]
     fn columns_line_up_whatever_the_script() {
-        let mut table = Table::new(2, &[Align::Left, Align::Right, Align::Left]);
+        let mut table = Table::new(2, &[(Align::Left, 0), (Align::Right, 8), (Align::Left, 0)]);
         table.row(["max", "262,144", "found"]).row(["Eimer", "512"]).row(["größe", "1", "µ"]);
-        assert_eq!(table.to_string(), "  max    262,144  found\n  Eimer      512\n  größe        1  µ\n");
+        assert_eq!(table.to_string(), "  max     262,144  found\n  Eimer       512\n  größe         1  µ\n");
     }
 
     #[test]
     fn no_rows_print_nothing() {
-        assert_eq!(Table::new(4, &[Align::Left]).to_string(), "");
+        assert_eq!(Table::new(4, &[(Align::Left, 9)]).to_string(), "");
     }
 }
