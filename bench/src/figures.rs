@@ -34,9 +34,9 @@ pub(crate) fn table(loads: &[(&str, &Observed)]) -> String {
             row(&format!("  {}", failure.words()), &|load| grouped(count(load)));
         }
     }
-    row("connect latency of those made, p50", &|load| short(load.outcome.connect.p50));
-    row("connect latency of those made, p99", &|load| short(load.outcome.connect.p99));
-    row("connect latency of those made, longest", &|load| short(load.outcome.connect.max));
+    row("connect latency (if connected), p50", &|load| short(load.outcome.connect.p50));
+    row("connect latency (if connected), p99", &|load| short(load.outcome.connect.p99));
+    row("connect latency (if connected), longest", &|load| short(load.outcome.connect.max));
     row("new flows dropped (a retry counts again)", &|load| grouped(load.drops.new_flows()));
     row("  table full", &|load| grouped(load.drops.table_full));
     row("  chain too long", &|load| grouped(load.drops.chain_too_long));

@@ -35,8 +35,56 @@ fn main() -> ExitCode {
     });
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        let refused =
-            error.chain().any(|cause| matches!(cause.downcast_ref(), Some(bench::netns::Error::NotPermitted { .. })));
-        ExitCode::from(if refused { 3 } else { 1 })
+        ExitCode::from(if refused(&error) { 3 } else { 1 })
     })
+}
+
+/// This kernel or this user cannot do it.
+fn refused(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<NotHere>() || matches!(cause.downcast_ref(), Some(bench::netns::Error::NotPermitted { .. }))
+    })
+}
+
+/// It must not be done on this machine; the text says where it can be.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotHere(String);
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn loads_out_of_range_are_wrong_usage() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["bench", "churn"], words].concat());
+        assert!(parse(&["--rate", "600", "--for", "2.5", "--sources", "65534", "--seed", "7", "--json"]).is_ok());
+        for words in [
+            ["--rate", "0"],
+            ["--rate", "50001"],
+            ["--for", "0"],
+            ["--for", "nan"],
+            ["--for", "3601"],
+            ["--sources", "65535"],
+        ] {
+            assert_eq!(parse(&words).err().map(|error| error.exit_code()), Some(2), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_failure_through_any_context() {
+        let not_here: anyhow::Result<()> = Err(NotHere("a host in use".to_owned()).into());
+        assert!(refused(&not_here.context("the demo").unwrap_err()));
+        let not_permitted = bench::netns::Error::NotPermitted { what: "it".to_owned() };
+        assert!(refused(&not_permitted.into()));
+        assert!(!refused(&anyhow::anyhow!("a bug")));
+    }
 }

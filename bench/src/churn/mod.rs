@@ -6,6 +6,7 @@ mod client;
 mod outcome;
 mod server;
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,12 +34,12 @@ pub const REPLY_BYTES: usize = 256;
 /// One load.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Churn {
-    /// Mean of new connections a second, 1 to 50,000.
+    /// Mean of new connections a second, within [`Churn::RATES`].
     pub rate: u32,
-    /// For how long connections are started, 100 ms to 1 h. Those started last may end [`CONNECT_TIMEOUT`] +
+    /// For how long connections are started, within [`Churn::DURATIONS`]. Those started last may end [`CONNECT_TIMEOUT`] +
     /// [`REQUEST_TIMEOUT`] later.
     pub duration: Duration,
-    /// Client addresses, 1 to [`MAX_SOURCES`], taken at random.
+    /// Client addresses, within [`Churn::SOURCES`], taken at random.
     pub sources: u32,
     /// Starts the random sequence of times and addresses: the same seed gives the same sequence.
     pub seed: u64,
@@ -81,6 +82,13 @@ impl Progress {
 }
 
 impl Churn {
+    /// Rates that can be asked for, connections a second.
+    pub const RATES: RangeInclusive<u32> = 1..=50_000;
+    /// For how long a load may last.
+    pub const DURATIONS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
+    /// How many client addresses it may use.
+    pub const SOURCES: RangeInclusive<u32> = 1..=MAX_SOURCES;
+
     /// Runs the load and waits until its last connection has ended. Sets `progress` as it goes; ends early, with the
     /// connections still open given up, once `stop` is true.
     pub fn run(&self, topology: &Topology, progress: &Arc<Progress>, stop: &AtomicBool) -> Result<Outcome> {
@@ -93,13 +101,13 @@ impl Churn {
     }
 
     fn check(&self) -> Result<()> {
-        if !(1..=50_000).contains(&self.rate) {
+        if !Self::RATES.contains(&self.rate) {
             bail!("a rate of {} connections a second: it must be 1 to 50000", self.rate);
         }
-        if !(Duration::from_millis(100)..=Duration::from_hours(1)).contains(&self.duration) {
+        if !Self::DURATIONS.contains(&self.duration) {
             bail!("a duration of {:?}: it must be 100 ms to 1 h", self.duration);
         }
-        if !(1..=MAX_SOURCES).contains(&self.sources) {
+        if !Self::SOURCES.contains(&self.sources) {
             bail!("{} sources: it must be 1 to {MAX_SOURCES}", self.sources);
         }
         Ok(())

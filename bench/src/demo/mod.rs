@@ -19,6 +19,7 @@ use bench::netns::{self, Topology};
 
 use self::guard::Guard;
 use self::verdict::Guarded;
+use crate::NotHere;
 use crate::figures;
 use crate::table::grouped;
 use crate::watch::{self, Observed};
@@ -163,18 +164,20 @@ fn empty(stop: &AtomicBool) -> Result<()> {
 fn check_guest(memory: u64) -> Result<()> {
     let entries = conntrack::count()?;
     if entries > 0 {
-        bail!(
+        return Err(NotHere(format!(
             "this kernel tracks {} connections, which the demo would cut off: run it in a guest, `cargo xtask demo`",
             grouped(entries)
-        );
+        ))
+        .into());
     }
     // The kernel keeps a part to itself.
     if !(scale::GUEST_MEMORY / 4 * 3..=scale::GUEST_MEMORY).contains(&memory) {
-        bail!(
+        return Err(NotHere(format!(
             "this machine has {} MiB of memory, the demo's scale needs a guest of {} MiB: `cargo xtask demo`",
             memory >> 20,
             scale::GUEST_MEMORY >> 20
-        );
+        ))
+        .into());
     }
     Ok(())
 }
