@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal as UnixSignal};
 use nix::unistd::{SysconfVar, sysconf};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -160,6 +161,9 @@ struct Stop {
 
 impl Stop {
     fn listen() -> anyhow::Result<Self> {
+        // Whoever started the guard may have had them blocked, and a blocked signal never ends it.
+        let both = SigSet::from_iter([UnixSignal::SIGTERM, UnixSignal::SIGINT]);
+        both.thread_unblock().context("cannot unblock SIGTERM and SIGINT")?;
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }

@@ -1,5 +1,7 @@
 //! What each part must never know, held against the sources: docs/architecture.md says it, this keeps it true.
 
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, in their helpers too")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
