@@ -1,9 +1,8 @@
 //! `cargo xtask build`: the two programs that run in guests and on hosts, in release form.
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use crate::{image, process, setup, tree};
 
@@ -31,20 +30,8 @@ pub fn run(fixed: bool) -> Result<()> {
 /// Sets up and builds both programs.
 pub fn release() -> Result<Programs> {
     setup::ensure(&setup::for_build(), setup::Say::Fetched)?;
-    let mut cargo = Command::new("cargo");
-    cargo.current_dir(tree::root()).args([
-        "build",
-        "--release",
-        "--package",
-        "conntrack-guard",
-        "--package",
-        "conntrack-guard-bench",
-        "--bins",
-    ]);
-    let status = cargo.status().with_context(|| format!("cannot start {}", process::line(&cargo)))?;
-    if !status.success() {
-        bail!("{} ended with {status}", process::line(&cargo));
-    }
+    let packages = ["--package", "conntrack-guard", "--package", "conntrack-guard-bench"];
+    process::show(process::cargo().args(["build", "--release", "--bins"]).args(packages))?;
     let release = tree::built().join("release");
     Ok(Programs { guard: release.join("conntrack-guard"), bench: release.join("conntrack-guard-bench") })
 }

@@ -1,13 +1,11 @@
 //! `cargo xtask demo`: the guard at its main job, on a real kernel. Builds both programs and runs the bench's demo in a
 //! guest; what it shows, and when it fails, is the bench's to say.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::{build, setup, tree, vm};
+use crate::{build, setup, staging, tree, vm};
 
 /// The kernel it runs on.
 const KERNEL: setup::Series = setup::Series::V6_12;
@@ -26,12 +24,7 @@ pub fn run() -> Result<u8> {
     let out = tree::kept().join("vm/out");
     let results = out.join(RESULTS);
     // An earlier run's table must not pass for this one's.
-    match fs::remove_dir_all(&results) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", results.display()));
-        }
-        _ => {}
-    }
+    staging::remove(&results)?;
     eprintln!("booting a guest: Linux {}, 2 CPUs, {MEMORY_MIB} MiB", KERNEL.name());
     let start = Instant::now();
     let code = vm::run(&vm::Guest {
@@ -41,7 +34,6 @@ pub fn run() -> Result<u8> {
         count_instructions: false,
         timeout: TIMEOUT,
         out,
-        env: Vec::new(),
         command: vec![programs.bench.into(), "demo".into(), "--out".into(), format!("{}/{RESULTS}", vm::OUT).into()],
     })?;
     eprintln!(

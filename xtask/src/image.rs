@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::{process, setup, tree};
+use crate::{process, setup, staging, tree};
 
 /// The name the image carries; deploy/kubernetes/kustomization.yaml names the same.
 pub const NAME: &str = "localhost/conntrack-guard";
@@ -37,10 +37,9 @@ pub fn run() -> Result<()> {
 /// Builds the daemon as one file that needs no other: the C library linked in, no loader. Returns where it is.
 pub fn static_binary() -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut cargo = Command::new("cargo");
+    let mut cargo = process::cargo();
     // With --target the flags reach the daemon but not the build scripts and macros, which must stay dynamic.
     cargo
-        .current_dir(tree::root())
         .args(["build", "--release", "--package", "conntrack-guard", "--bin", "conntrack-guard", "--target", &triple])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     process::run_logged(&mut cargo, &log("static-binary"))?;
@@ -57,9 +56,7 @@ pub fn build(binary: &Path) -> Result<Image> {
     fs::copy(binary, &inside).with_context(|| format!("cannot copy {} to {}", binary.display(), inside.display()))?;
     // Nothing is kept from one build to the next: the image is one file, and old ones would pile up.
     let storage = folder().join("storage");
-    if storage.exists() {
-        fs::remove_dir_all(&storage).with_context(|| format!("cannot remove {}", storage.display()))?;
-    }
+    staging::remove(&storage)?;
     // The machine's own container settings must not matter, nor be missed. Nothing is pulled, so nothing needs trust.
     let trust = folder().join("trust.json");
     let nothing = folder().join("nothing.conf");

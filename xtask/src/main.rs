@@ -108,7 +108,6 @@ impl VmArguments {
             count_instructions: self.count_instructions,
             timeout: self.timeout,
             out: tree::kept().join("vm/out"),
-            env: Vec::new(),
             command: self.command,
         })
     }

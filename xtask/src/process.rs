@@ -2,23 +2,40 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::tree;
+
 /// Lines of a program's output shown when it failed.
 const TAIL_LINES: usize = 15;
 
-/// Runs to the end with all output appended to `log`; on failure the error holds the last lines of it.
+/// cargo, in the tree's root.
+pub fn cargo() -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(tree::root());
+    command
+}
+
+/// Runs to the end with its output shown.
+pub fn show(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
+    if !status.success() {
+        bail!("{} ended with {status}", line(command));
+    }
+    Ok(())
+}
+
+/// Runs to the end with all output in `log`, in place of what was there; on failure the error holds the last lines of it.
 pub fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
-    let open = |file: &mut OpenOptions| file.open(log).with_context(|| format!("cannot write {}", log.display()));
-    let file: File = open(OpenOptions::new().create(true).write(true).truncate(true))?;
-    let same = file.try_clone().with_context(|| format!("cannot write {}", log.display()))?;
+    let file = File::create(log).and_then(|file| Ok((file.try_clone()?, file)));
+    let (file, same) = file.with_context(|| format!("cannot write {}", log.display()))?;
     let status = command
         .stdin(Stdio::null())
         .stdout(file)

@@ -46,7 +46,7 @@ impl Drop for Staging {
 }
 
 /// Removes a folder with all that is in it; none there is no error.
-fn remove(dir: &Path) -> Result<()> {
+pub fn remove(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", dir.display()))

@@ -1,8 +1,8 @@
-//! Debian packages that have to be installed on the machine itself, because other programs look for them in `PATH`.
+//! Programs that have to be installed on the machine itself, because other programs look for them in `PATH`.
 
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{NotPossible, Piece, logs};
 use crate::process;
@@ -50,9 +50,8 @@ pub const IMAGE_TOOLS: Tools =
     Tools { name: "image builder", tools: &[Tool { program: "buildah", package: "buildah" }] };
 
 impl Tools {
-    fn missing(&self) -> Vec<&'static str> {
-        let absent = self.tools.iter().filter(|tool| process::find_program(tool.program).is_none());
-        absent.map(|tool| tool.package).collect()
+    fn missing(&self) -> impl Iterator<Item = &'static Tool> {
+        self.tools.iter().filter(|tool| process::find_program(tool.program).is_none())
     }
 }
 
@@ -63,28 +62,26 @@ impl Piece for Tools {
 
     fn found(&self) -> Option<String> {
         let programs: Vec<&str> = self.tools.iter().map(|tool| tool.program).collect();
-        self.missing().is_empty().then(|| programs.join(", "))
+        self.missing().next().is_none().then(|| programs.join(", "))
+    }
+
+    fn packages(&self) -> Vec<&'static str> {
+        self.missing().map(|tool| tool.package).collect()
     }
 
     fn work(&self) -> &'static str {
-        "installing"
+        "looking"
     }
 
+    /// The packages are installed by now.
     fn get(&self) -> Result<String> {
-        let packages = self.missing();
-        install(&packages)?;
-        let still = self.missing();
-        anyhow::ensure!(
-            still.is_empty(),
-            "apt-get installed {} but its program is in no folder of PATH",
-            still.join(", ")
-        );
-        Ok(packages.join(", "))
+        let absent = self.missing().map(|tool| format!("{} brought no {}", tool.package, tool.program));
+        bail!("{}", absent.collect::<Vec<_>>().join("; "))
     }
 }
 
 /// Installs Debian packages with the machine's own apt configuration.
-pub fn install(packages: &[&str]) -> Result<()> {
+pub fn install(packages: &[&str]) -> Result<String> {
     let list = packages.join(" ");
     let by_hand = format!("    apt-get update\n    apt-get install --yes --no-install-recommends {list}");
     if !nix::unistd::geteuid().is_root() {
@@ -95,12 +92,17 @@ pub fn install(packages: &[&str]) -> Result<()> {
     }
     let apt = |words: &[&str], log: &str| {
         process::run_logged(
-            Command::new("apt-get").arg("--quiet").args(words).env("DEBIAN_FRONTEND", "noninteractive"),
+            // Another apt may be at work, as on a machine that updates itself.
+            Command::new("apt-get")
+                .args(["--quiet", "-o", "DPkg::Lock::Timeout=300"])
+                .args(words)
+                .env("DEBIAN_FRONTEND", "noninteractive"),
             &logs(log),
         )
     };
     apt(&["update"], "apt-update")?;
     let mut words = vec!["install", "--yes", "--no-install-recommends"];
     words.extend(packages);
-    apt(&words, "apt-install").with_context(|| format!("cannot install {list}"))
+    apt(&words, "apt-install").with_context(|| format!("cannot install {list}"))?;
+    Ok("by apt-get".to_owned())
 }

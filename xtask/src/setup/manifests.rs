@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{Piece, host, logs};
+use super::{Piece, logs};
 use crate::staging::Staging;
 use crate::{process, tree};
 
@@ -34,15 +34,17 @@ impl Piece for Validator {
         program.is_file().then(|| program.display().to_string())
     }
 
+    /// Debian splits what `venv` needs from Python itself.
+    fn packages(&self) -> Vec<&'static str> {
+        let here = || process::output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_ok();
+        if self.found().is_some() || here() { Vec::new() } else { vec!["python3-venv"] }
+    }
+
     fn work(&self) -> &'static str {
         "fetching"
     }
 
     fn get(&self) -> Result<String> {
-        // Debian splits what `venv` needs from Python itself.
-        if process::output(Command::new("python3").args(["-c", "import ensurepip, venv"])).is_err() {
-            host::install(&["python3-venv"])?;
-        }
         let staging = Staging::beside(&place())?;
         process::run_logged(Command::new("python3").args(["-m", "venv"]).arg(staging.dir()), &logs("venv"))?;
         let python = staging.dir().join("bin/python3");

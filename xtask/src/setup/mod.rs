@@ -37,6 +37,10 @@ pub trait Piece {
     fn name(&self) -> String;
     /// What is there already; `None` if it has to be fetched. Touches no network and takes milliseconds.
     fn found(&self) -> Option<String>;
+    /// Debian packages it still needs on the machine itself.
+    fn packages(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
     /// What fetching it means, with the time where it is long.
     fn work(&self) -> &'static str;
     /// Fetches it; the answer says what came.
@@ -96,6 +100,15 @@ pub fn run() -> Result<()> {
 /// Sees that every piece is there. One set-up fetches at a time; others wait for it and then find its work.
 pub fn ensure(pieces: &[Box<dyn Piece>], say: Say) -> Result<()> {
     let mut lock = None;
+    if !missing_packages(pieces).is_empty() {
+        lock = Some(exclusive()?);
+        // First, and in one step: who may not install packages learns it at once, with one command for all of them.
+        let packages = missing_packages(pieces);
+        if !packages.is_empty() {
+            let what = packages.join(", ");
+            step(&format!("Debian packages {what}"), "installing", || host::install(&packages))?;
+        }
+    }
     for piece in pieces {
         let mut found = piece.found();
         if found.is_none() && lock.is_none() {
@@ -105,25 +118,36 @@ pub fn ensure(pieces: &[Box<dyn Piece>], say: Say) -> Result<()> {
         match found {
             Some(found) if say == Say::All => eprintln!("{} … found: {found}", piece.name()),
             Some(_) => {}
-            None => fetch(piece.as_ref())?,
+            None => step(&piece.name(), piece.work(), || piece.get())?,
         }
     }
     Ok(())
 }
 
-fn fetch(piece: &dyn Piece) -> Result<()> {
-    eprint!("{} … {}", piece.name(), piece.work());
+fn missing_packages(pieces: &[Box<dyn Piece>]) -> Vec<&'static str> {
+    let mut packages: Vec<&str> = Vec::new();
+    for package in pieces.iter().flat_map(|piece| piece.packages()) {
+        if !packages.contains(&package) {
+            packages.push(package);
+        }
+    }
+    packages
+}
+
+/// One thing to do, with its progress line.
+fn step(name: &str, work: &str, act: impl FnOnce() -> Result<String>) -> Result<()> {
+    eprint!("{name} … {work}");
     // Progress only: a closed stderr must not stop the work.
     let _ = io::stderr().flush();
     let start = Instant::now();
-    match piece.get() {
+    match act() {
         Ok(what) => {
             eprintln!(" … done in {} s: {what}", start.elapsed().as_secs());
             Ok(())
         }
         Err(error) => {
             eprintln!(" … failed");
-            Err(error.context(format!("set-up of {} failed", piece.name())))
+            Err(error.context(format!("set-up of {name} failed")))
         }
     }
 }

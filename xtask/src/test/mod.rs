@@ -1,12 +1,11 @@
 //! `cargo xtask test`: every check there is, one after the other, and one sum of all.
 
 use std::io;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::deploy::{self, Verdict};
-use crate::{process, setup, tree};
+use crate::{process, setup};
 
 mod guest;
 mod libtest;
@@ -37,7 +36,7 @@ pub fn run() -> Result<u8> {
 /// Unit, property and documentation tests of all crates, on this machine.
 fn host_tests(tally: &mut Tally) {
     heading("host tests");
-    let mut cargo = cargo();
+    let mut cargo = process::cargo();
     // One crate's failure must not hide the next crate's.
     cargo.args(["test", "--workspace", "--no-fail-fast"]);
     match libtest::follow(&mut cargo, io::stdout()) {
@@ -70,18 +69,4 @@ fn deployment(tally: &mut Tally) {
 
 fn heading(text: &str) {
     println!("\n== {text}");
-}
-
-/// cargo, in the tree's root.
-fn cargo() -> Command {
-    let mut command = Command::new("cargo");
-    command.current_dir(tree::root());
-    command
-}
-
-/// Runs a command with its output shown; an error if it cannot start or fails.
-fn show(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {}", process::line(command)))?;
-    anyhow::ensure!(status.success(), "{} ended with {status}", process::line(command));
-    Ok(())
 }

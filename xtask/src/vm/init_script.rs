@@ -12,7 +12,6 @@ pub const OUT: &str = "/out";
 
 /// What the second script needs to know.
 pub struct Session<'a> {
-    pub hostname: &'a str,
     pub release: &'a str,
     /// The modules folder, as seen on this machine.
     pub modules: &'a OsStr,
@@ -48,7 +47,7 @@ pub fn first(modules: &[String], fresh_run: bool) -> Vec<u8> {
 
 /// The script that runs in this machine's root.
 pub fn second(session: &Session<'_>) -> Vec<u8> {
-    let Session { hostname, release, mark, .. } = session;
+    let Session { release, mark, .. } = session;
     // Debian's busybox takes its own applet for a bare name: what must be the machine's own program has its full path.
     let mut script = format!(
         "B={HOME}/busybox\n\
@@ -63,7 +62,7 @@ pub fn second(session: &Session<'_>) -> Vec<u8> {
          need tracefs rw tracefs /sys/kernel/tracing\n\
          need 9p trans=virtio,version=9p2000.L,msize=512000 out {OUT}\n\
          for n in fd:/proc/self/fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do $B ln -sf ${{n#*:}} /dev/${{n%%:*}}; done\n\
-         $B hostname {hostname}\n\
+         $B hostname guest\n\
          $B ip link set lo up || die ip link set lo up\n\
          ulimit -n 1048576 || die ulimit\n\
          $B mkdir -p /lib/modules/{release}\n",
@@ -135,7 +134,6 @@ mod tests {
 
     fn session<'a>(env: &'a [(String, Vec<u8>)], command: &'a [Vec<u8>]) -> Session<'a> {
         Session {
-            hostname: "guest",
             release: "6.12.0",
             modules: OsStr::new("/tree's/modules"),
             cwd: OsStr::new("/the tree"),

@@ -26,7 +26,7 @@ mod stream;
 pub use init_script::OUT;
 
 /// The variable that tells the command where the writable folder is.
-pub const OUT_VARIABLE: &str = "CONNTRACK_GUARD_OUT";
+const OUT_VARIABLE: &str = "CONNTRACK_GUARD_OUT";
 
 /// Lines of the kernel's console shown when a guest died.
 const CONSOLE_LINES: usize = 30;
@@ -46,8 +46,6 @@ pub struct Guest {
     pub timeout: Duration,
     /// The folder of this machine that the guest sees, writable, as [`OUT`]; created if absent.
     pub out: PathBuf,
-    /// More variables for the command.
-    pub env: Vec<(String, OsString)>,
     /// Program and arguments; it starts in the tree's root.
     pub command: Vec<OsString>,
 }
@@ -135,10 +133,9 @@ impl Guest {
 
     fn write_initramfs(&self, kernel: &Unpacked, file: &Path, mark: &str) -> Result<()> {
         let fresh_run = ![tree::root().to_path_buf(), tree::built()].iter().any(|path| path.starts_with("/run"));
-        let env = self.environment();
+        let env = environment();
         let command: Vec<Vec<u8>> = self.command.iter().cloned().map(OsString::into_vec).collect();
         let second = init_script::second(&init_script::Session {
-            hostname: "guest",
             release: &kernel.release,
             modules: kernel.modules.as_os_str(),
             cwd: tree::root().as_os_str(),
@@ -165,23 +162,22 @@ impl Guest {
         archive.finish()?;
         Ok(())
     }
+}
 
-    /// The command's whole environment: what a root shell has, what shapes a Rust program's words, and the caller's.
-    fn environment(&self) -> Vec<(String, Vec<u8>)> {
-        let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-        let path = env::var_os("PATH").map_or_else(|| system.into(), OsString::into_vec);
-        let mut env = vec![
-            ("PATH".to_owned(), [path.as_slice(), b":", system.as_bytes()].concat()),
-            ("HOME".to_owned(), b"/root".to_vec()),
-            ("LANG".to_owned(), b"C.UTF-8".to_vec()),
-            (OUT_VARIABLE.to_owned(), OUT.into()),
-        ];
-        for name in ["RUST_BACKTRACE", "RUST_LOG"] {
-            env.extend(env::var_os(name).map(|value| (name.to_owned(), value.into_vec())));
-        }
-        env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone().into_vec())));
-        env
+/// The command's whole environment: what a root shell has, what shapes a Rust program's words.
+fn environment() -> Vec<(String, Vec<u8>)> {
+    let system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let path = env::var_os("PATH").map_or_else(|| system.into(), OsString::into_vec);
+    let mut env = vec![
+        ("PATH".to_owned(), [path.as_slice(), b":", system.as_bytes()].concat()),
+        ("HOME".to_owned(), b"/root".to_vec()),
+        ("LANG".to_owned(), b"C.UTF-8".to_vec()),
+        (OUT_VARIABLE.to_owned(), OUT.into()),
+    ];
+    for name in ["RUST_BACKTRACE", "RUST_LOG"] {
+        env.extend(env::var_os(name).map(|value| (name.to_owned(), value.into_vec())));
     }
+    env
 }
 
 /// Why a guest ended without its command having ended. The whole console is kept in `target/vm/console.log`.
