@@ -151,9 +151,7 @@ impl Failure {
         }
         self.code.into()
     }
-}
 
-impl Failure {
     /// The reason and its causes; many errors name their cause themselves.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();

@@ -155,9 +155,9 @@ pub(crate) mod tests {
             let raised = kernel.get("nf_conntrack_max");
             assert!(raised > 65536, "{raised}");
             let told = status(&control);
-            let change = told.changes.iter().find(|change| change.new == raised).unwrap();
-            assert!(matches!(change.result, Effect::Applied { read_back, .. } if read_back == raised));
-            assert!(!change.evidence.is_empty() && !change.predicted.is_empty());
+            let made = told.changes.iter().find(|made| made.change.new == raised).unwrap();
+            assert!(matches!(made.result, Effect::Applied { read_back, .. } if read_back == raised));
+            assert!(!made.change.evidence.is_empty() && !made.change.predicted.is_empty());
 
             kernel.set("nf_conntrack_count", 5);
             let all = control.restore().await;

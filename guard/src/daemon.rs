@@ -5,19 +5,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::sys::signal::{SigSet, Signal as UnixSignal};
-use nix::unistd::{SysconfVar, sysconf};
+use nix::sys::signal::{SigSet, Signal as Number};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::actuate::{Access, Actuator, DryRun, Inherited, Live, Settings};
+use crate::actuate::{Access, Actuator, DryRun, Inherited, Live, Settings, page_bytes};
 use crate::cli::{Failure, RunArgs};
 use crate::config::{self, Policy};
 use crate::control::Control;
+use crate::figures::time;
 use crate::kernel::Hooks;
 use crate::observe::{Observer, Sample};
-use crate::policy::figures::time;
 use crate::policy::{Host, Limits};
 use crate::report::{self, Mode, Reporter, Server, Start};
 
@@ -80,12 +79,11 @@ fn policy(args: &RunArgs) -> Result<(Policy, Mode), Failure> {
 }
 
 fn limits(policy: &Policy, found: &Sample) -> Result<Limits, Failure> {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|bytes| u64::try_from(bytes).ok());
     let host = Host {
         table: found.table,
         memory_total: found.memory.total,
         entry_bytes: found.entry_bytes,
-        page_bytes: page.unwrap_or(4096),
+        page_bytes: page_bytes(),
     };
     Limits::new(policy, &host).map_err(Failure::invalid)
 }
@@ -162,7 +160,7 @@ struct Stop {
 impl Stop {
     fn listen() -> anyhow::Result<Self> {
         // Whoever started the guard may have had them blocked, and a blocked signal never ends it.
-        let both = SigSet::from_iter([UnixSignal::SIGTERM, UnixSignal::SIGINT]);
+        let both = SigSet::from_iter([Number::SIGTERM, Number::SIGINT]);
         both.thread_unblock().context("cannot unblock SIGTERM and SIGINT")?;
         let listen = |kind| signal(kind).context("cannot listen for signals");
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
@@ -180,7 +178,7 @@ impl Stop {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use nix::sys::signal::{Signal as Number, raise};
+    use nix::sys::signal::raise;
 
     use super::*;
     use crate::actuate::testing::FakeKernel;

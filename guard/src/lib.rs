@@ -16,4 +16,5 @@ pub mod cli;
 pub mod commands;
 pub mod control;
 pub mod daemon;
+mod figures;
 pub mod ui;

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::settings::HASHSIZE;
+use crate::observe::table::DIRECTORY;
 
 /// Why no guard can work here. Nothing has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +70,7 @@ impl Access {
 
 /// Whether the table is there and is the host's.
 fn check(root: &Path) -> Result<(), Error> {
-    let directory = root.join("proc/sys/net/netfilter");
+    let directory = root.join(DIRECTORY);
     let max = directory.join("nf_conntrack_max");
     if !max.exists() {
         return Err(Error::NoConntrack(max));

@@ -4,6 +4,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use crate::policy::Setting;
 
 /// Below the root directory: the boot's identity.
@@ -58,15 +60,11 @@ impl Error {
             _ => "the kernel refuses this value: keep the bounds of this setting away from it",
         }
     }
-}
 
-impl Setting {
-    /// The setting's name as `sysctl` has it.
-    pub fn sysctl(self) -> &'static str {
-        match self {
-            Self::Max => "nf_conntrack_max",
-            Self::Buckets => "nf_conntrack_buckets",
-        }
+    /// Whether another file for the same setting may do: the file is missing or closed to us, the value is not at fault.
+    fn is_about_the_file(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::ENOENT))
     }
 }
 
@@ -137,14 +135,6 @@ impl Settings {
     }
 }
 
-impl Error {
-    /// Whether another file for the same setting may do: the file is missing or closed to us, the value is not at fault.
-    fn is_about_the_file(&self) -> bool {
-        let Self::Io { source, .. } = self else { return false };
-        matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::ENOENT))
-    }
-}
-
 /// Whether `read` is what the kernel makes of `written`: buckets are rounded up to a whole page of list heads.
 pub(super) fn takes(setting: Setting, written: u64, read: u64) -> bool {
     match setting {
@@ -155,8 +145,13 @@ pub(super) fn takes(setting: Setting, written: u64, read: u64) -> bool {
 
 /// `PAGE_SIZE / sizeof(struct hlist_nulls_head)` (`nf_ct_alloc_hashtable`).
 fn buckets_in_a_page() -> u64 {
-    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096);
-    u64::try_from(page).unwrap_or(4096) / 8
+    page_bytes() / 8
+}
+
+/// Bytes of a memory page.
+pub fn page_bytes() -> u64 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
 }
 
 #[cfg(test)]

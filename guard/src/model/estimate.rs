@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::observe::{Memory, TableReading};
+use crate::observe::TableReading;
 
 /// The state of the table and where it is going, at the time of one sample.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
     /// Time since boot of the sample behind this estimate.
     pub at: Duration,
@@ -28,20 +28,16 @@ pub struct Estimate {
     /// New flows refused for a full table since the previous sample. Without hooks: `drop` less the lost clashes, so that
     /// failed allocations are among them.
     pub table_full: u64,
-    /// Entries evicted since the previous sample.
-    pub early_drops: u64,
     /// Chain lengths over the inserts since the previous sample; `None` without hooks or without inserts.
     pub chains: Option<ChainStats>,
     /// How long a resize would stall all conntrack packets now (`nf_conntrack_hash_resize` rehashes every tuple).
     pub resize_stall: Duration,
-    /// The host's memory.
-    pub memory: Memory,
     /// Bytes one entry takes.
     pub entry_bytes: u64,
 }
 
 /// Chain lengths at insert, both directions together.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChainStats {
     /// Chains measured: two for each insert.
     pub measured: u64,

@@ -36,13 +36,11 @@ impl Model {
             forecast: forecast(sample.table.count, growth, self.horizon),
             time_to_full: time_to_full(&sample.table, growth),
             table_full: previous.as_ref().map_or(0, |earlier| table_full(earlier, sample)),
-            early_drops: previous.as_ref().map_or(0, |earlier| early_drops(earlier, sample)),
             chains: previous.as_ref().and_then(|earlier| {
                 let (before, after) = (earlier.hooks.as_ref()?, sample.hooks.as_ref()?);
                 chains::between(&before.chains, &after.chains, &sample.table)
             }),
             resize_stall: resize_stall(sample.table.count),
-            memory: sample.memory,
             entry_bytes: sample.entry_bytes,
         }
     }
@@ -58,8 +56,7 @@ pub fn resize_stall(count: u64) -> Duration {
     Duration::from_nanos(count.saturating_mul(NANOS_PER_ENTRY))
 }
 
-/// `as` saturates at both ends, so no growth, however absurd, leaves the range.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, however absurd the growth")]
 fn forecast(count: u64, growth: f64, horizon: Duration) -> u64 {
     count.saturating_add((growth.max(0.0) * horizon.as_secs_f64()).ceil() as u64)
 }
@@ -86,11 +83,4 @@ fn table_full(earlier: &Sample, later: &Sample) -> u64 {
     let failed = after.insert_failed.saturating_sub(before.insert_failed);
     let clashes = failed.saturating_sub(after.chain_too_long.saturating_sub(before.chain_too_long));
     after.drop.saturating_sub(before.drop).saturating_sub(clashes)
-}
-
-fn early_drops(earlier: &Sample, later: &Sample) -> u64 {
-    match (&earlier.hooks, &later.hooks) {
-        (Some(before), Some(after)) => after.early_drops.saturating_sub(before.early_drops),
-        _ => later.stats.early_drop.saturating_sub(earlier.stats.early_drop),
-    }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::plan::{Change, Held};
-use super::raise::Verdict;
+use super::verdict::Verdict;
 use crate::config::Mode;
 
 /// The first wait after a write that did not take; doubles from try to try.

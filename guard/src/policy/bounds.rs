@@ -5,27 +5,22 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::figures::{bytes, grouped, time};
 use super::limits::{Limits, table_bytes};
 use super::plan::{Change, Plan, Setting};
+use crate::figures::{bytes, grouped, time};
 use crate::model::resize_stall;
 use crate::observe::TableReading;
 
-/// A plan that passed [`check`]. Nothing else makes one.
+/// The changes of a plan that passed [`check`]. Nothing else makes one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Approved {
-    plan: Plan,
+    changes: Vec<Change>,
 }
 
 impl Approved {
-    /// The plan as it was checked.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
     /// What to write, in this order.
     pub fn changes(&self) -> &[Change] {
-        &self.plan.changes
+        &self.changes
     }
 }
 
@@ -34,13 +29,13 @@ impl Approved {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// 0 means "no limit" before Linux 6.19.
-    #[error("{0:?} would be set to 0")]
+    #[error("{} would be set to 0", .0.sysctl())]
     Zero(Setting),
     /// Two changes of one setting.
-    #[error("{0:?} would be set twice in one plan")]
+    #[error("{} would be set twice in one plan", .0.sysctl())]
     Twice(Setting),
     /// The setting is not what the plan took it for.
-    #[error("{setting:?} is {} now, not {} as the plan took it for: somebody else set it", grouped(*.found), grouped(*.planned))]
+    #[error("{} is {} now, not {} as the plan took it for: somebody else set it", setting.sysctl(), grouped(*.found), grouped(*.planned))]
     Moved {
         /// Which.
         setting: Setting,
@@ -50,7 +45,7 @@ pub enum Violation {
         found: u64,
     },
     /// Outside the policy's bounds: a value found out of bounds may stay, but not be moved to another one outside.
-    #[error("{setting:?} would be {}, out of its bounds of {} to {}", grouped(*.new), grouped(*.floor), grouped(*.ceiling))]
+    #[error("{} would be {}, out of its bounds of {} to {}", setting.sysctl(), grouped(*.new), grouped(*.floor), grouped(*.ceiling))]
     OutOfBounds {
         /// Which.
         setting: Setting,
@@ -135,7 +130,7 @@ pub fn check(plan: &Plan, limits: &Limits, found: &TableReading, entry_bytes: u6
             return Err(Violation::OverMemory { needed, limit: limits.memory });
         }
     }
-    Ok(Approved { plan: plan.clone() })
+    Ok(Approved { changes: plan.changes.clone() })
 }
 
 fn check_value(change: &Change, limits: &Limits, found: &TableReading) -> Result<(), Violation> {
@@ -273,6 +268,6 @@ mod tests {
     #[test]
     fn a_violation_reads_well() {
         let line = max(100_001).unwrap_err().to_string();
-        assert_eq!(line, "Max would be 100,001, out of its bounds of 1,000 to 100,000");
+        assert_eq!(line, "nf_conntrack_max would be 100,001, out of its bounds of 1,000 to 100,000");
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::figures::{bytes, grouped};
 use crate::config::{Bounds, MemoryLimit, Policy};
+use crate::figures::{bytes, grouped};
 use crate::observe::TableReading;
 
 /// The ceiling of max and of buckets where the policy sets none.
@@ -44,7 +45,7 @@ pub struct Limits {
 }
 
 /// Lowest and highest value that may be chosen, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// Lowest; never 0 and never above the ceiling.
     pub floor: u64,
@@ -117,7 +118,7 @@ impl Range {
 }
 
 /// Bytes that so many entries and buckets take together.
-pub(super) fn table_bytes(entries: u64, entry_bytes: u64, buckets: u64) -> u64 {
+pub(crate) fn table_bytes(entries: u64, entry_bytes: u64, buckets: u64) -> u64 {
     entries.saturating_mul(entry_cost(entry_bytes)).saturating_add(buckets.saturating_mul(BUCKET_BYTES))
 }
 
@@ -126,7 +127,7 @@ pub(super) fn entry_cost(entry_bytes: u64) -> u64 {
     entry_bytes.max(SMALLEST_ENTRY)
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u64, never negative")]
 fn share_of(percent: f64, total: u64) -> u64 {
     (total as f64 * (percent / 100.0)) as u64
 }

@@ -3,7 +3,6 @@
 mod attempts;
 pub mod bounds;
 mod decide;
-pub mod figures;
 mod limits;
 mod plan;
 mod presize;
@@ -12,9 +11,11 @@ mod sizing;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod verdict;
 
 pub use bounds::{Approved, Violation};
 pub use decide::{State, decide};
+pub(crate) use limits::table_bytes;
 pub use limits::{Host, Limits, LimitsError, Range};
 pub use plan::{Change, Held, Plan, Rule, Setting};
 pub use tick::next_tick;

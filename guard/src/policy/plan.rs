@@ -14,6 +14,16 @@ pub enum Setting {
     Buckets,
 }
 
+impl Setting {
+    /// The setting's name as `sysctl` has it.
+    pub fn sysctl(self) -> &'static str {
+        match self {
+            Self::Max => "nf_conntrack_max",
+            Self::Buckets => "nf_conntrack_buckets",
+        }
+    }
+}
+
 /// Which rule asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -24,8 +34,18 @@ pub enum Rule {
     PresizeBuckets,
 }
 
+impl Rule {
+    /// The rule's name in logs and in the status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RaiseMax => "raise-max",
+            Self::PresizeBuckets => "presize-buckets",
+        }
+    }
+}
+
 /// One setting's way from the old to the new value.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// What is written.
     pub setting: Setting,
@@ -42,7 +62,7 @@ pub struct Change {
 }
 
 /// A rule fired, but nothing may be done (or not all that it wanted): the reason. Logged when it is new, not each tick.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The setting that stays.
     pub setting: Setting,

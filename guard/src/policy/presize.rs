@@ -1,10 +1,10 @@
 //! The rule that grows the hash table while a resize costs next to nothing.
 
-use super::figures::{bytes, grouped, time};
 use super::limits::{BUCKET_BYTES, Limits, table_bytes};
 use super::plan::{Change, Rule, Setting};
-use super::raise::Verdict;
 use super::sizing::{Sizing, round_down};
+use super::verdict::Verdict;
+use crate::figures::{bytes, grouped, time};
 use crate::model::Estimate;
 
 /// Grows the buckets to what the table needs at its highest max, once, while the resize stalls no longer than the policy

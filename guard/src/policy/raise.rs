@@ -1,30 +1,16 @@
 //! The rule that raises max ahead of the forecast.
 
-use super::figures::{bytes, grouped, per_second, percent, time};
 use super::limits::{Limits, entry_cost, table_bytes};
-use super::plan::{Change, Held, Rule, Setting};
+use super::plan::{Change, Rule, Setting};
 use super::sizing::Sizing;
+use super::verdict::Verdict;
 use crate::config::Policy;
+use crate::figures::{bytes, grouped, per_second, percent, time};
 use crate::model::Estimate;
 
 /// A reason given at the mark stands until the forecast has fallen to this share of the mark: a load that swings around
 /// the mark is not told the same reason again and again.
 const STANDS_UNTIL: f64 = 0.75;
-
-/// What one rule says: at most one change, and what it could not have.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Verdict {
-    pub(super) change: Option<Change>,
-    pub(super) held: Option<Held>,
-    /// Whether `held` is for a limit that a forecast over the mark ran into.
-    pub(super) limited: bool,
-}
-
-impl Verdict {
-    pub(super) fn held(setting: Setting, rule: Rule, reason: String) -> Self {
-        Self { held: Some(Held { setting, rule, reason }), ..Self::default() }
-    }
-}
 
 /// Raises max when the forecast, or the count already, passes the high-water mark: at least to twice the old value, so
 /// that a growing table needs few raises, and far enough that the forecast stays under the mark. `was_limited`: whether a
@@ -101,9 +87,9 @@ fn passes_mark(reach: u64, max: u64, high_water: f64) -> bool {
 }
 
 /// A max under whose mark `reach` stays, the smallest but for rounding.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates at both ends")]
 fn fitting(reach: u64, high_water: f64) -> u64 {
-    // `as` saturates; a high-water of 0, which no valid policy has, asks for everything and the limits decide.
+    // A high-water of 0, which no valid policy has, asks for everything and the limits decide.
     let max = (reach as f64 / high_water).ceil() as u64;
     // Rounded down by the last bit, the result would pass its own mark and be doubled at the next tick.
     if passes_mark(reach, max, high_water) { max.saturating_add((max >> 50) + 1) } else { max }

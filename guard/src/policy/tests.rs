@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{Host, Limits, Plan, Setting, State, decide};
 use crate::config::{Bounds, MemoryLimit, Mode, Policy};
 use crate::model::{Estimate, resize_stall};
-use crate::observe::{Memory, TableReading};
+use crate::observe::TableReading;
 
 /// An estimate of a table with buckets enough, at 100 s.
 pub(super) fn estimate(count: u64, max: u64, growth: f64) -> Estimate {
@@ -13,14 +13,12 @@ pub(super) fn estimate(count: u64, max: u64, growth: f64) -> Estimate {
         insert_rate: None,
         destroy_rate: None,
         growth,
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
         forecast: count + (growth * 10.0) as u64,
         time_to_full: None,
         table_full: 0,
-        early_drops: 0,
         chains: None,
         resize_stall: resize_stall(count),
-        memory: Memory { total: 16 << 30, available: 8 << 30 },
         entry_bytes: 320,
     }
 }
@@ -28,7 +26,7 @@ pub(super) fn estimate(count: u64, max: u64, growth: f64) -> Estimate {
 fn host(estimate: &Estimate) -> Host {
     Host {
         table: TableReading { count: 0, ..estimate.table },
-        memory_total: estimate.memory.total,
+        memory_total: 16 << 30,
         entry_bytes: estimate.entry_bytes,
         page_bytes: 4096,
     }

@@ -16,12 +16,9 @@ pub use client::{Error as ClientError, ask};
 pub use reporter::{Mode, Reporter, Start};
 pub use restored::{finish_later, log_restored, restored_line};
 pub use server::{Error as ServerError, Server};
-pub use status::{BackEnd, Chains, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Range, Status, Table};
+pub use status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Status, Table};
 
 /// Where the daemon answers: fixed, because there is one guard on a host.
-pub const SOCKET: &str = "/run/conntrack-guard/status.sock";
-
-/// [`SOCKET`] as a path.
 pub fn socket() -> &'static Path {
-    Path::new(SOCKET)
+    Path::new("/run/conntrack-guard/status.sock")
 }

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::status::{
-    BackEnd, Chains, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Range, Status, Table,
-};
+use super::status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Status, Table};
 use crate::actuate::{Effect, Outcome};
-use crate::model::{ChainStats, Estimate};
+use crate::figures;
+use crate::model::Estimate;
 use crate::observe::Sample;
-use crate::policy::{Change, Held, Limits, Plan, Rule, Setting, figures};
+use crate::policy::{Change, Held, Limits, Plan, Setting, table_bytes};
 
 /// Changes kept for the status.
 const KEPT: usize = 128;
@@ -129,9 +128,7 @@ impl Reporter {
             count: estimate.forecast,
             time_to_full_ms: estimate.time_to_full.map(millis),
         };
-        if let Some(chains) = estimate.chains {
-            status.chains = Some(chains.into());
-        }
+        status.chains = estimate.chains.or(status.chains);
         for outcome in news {
             log_outcome(&outcome);
             status.remember(plan.at, outcome);
@@ -184,38 +181,22 @@ impl Status {
         if self.changes.len() >= KEPT {
             self.changes.remove(0);
         }
-        let Change { setting, old, new, rule, evidence, predicted } = change;
-        self.changes.push(ChangeMade { at_ms: millis(at), setting, old, new, rule, evidence, predicted, result });
+        self.changes.push(ChangeMade { at_ms: millis(at), change, result });
     }
 
     fn hold(&mut self, held: &[Held], now_ms: u64) {
-        self.held.retain(|old| {
-            let still = held.iter().any(|new| same(old, new));
+        self.held.retain(|HeldNow { held: old, .. }| {
+            let still = held.contains(old);
             if !still {
                 info!(rule = old.rule.name(), reason = old.reason, "no longer held: {}", old.setting.sysctl());
             }
             still
         });
         for new in held {
-            if !self.held.iter().any(|old| same(old, new)) {
+            if !self.held.iter().any(|old| old.held == *new) {
                 info!(rule = new.rule.name(), reason = new.reason, "held: {} stays", new.setting.sysctl());
-                let Held { setting, rule, reason } = new.clone();
-                self.held.push(HeldNow { setting, rule, reason, since_ms: now_ms });
+                self.held.push(HeldNow { held: new.clone(), since_ms: now_ms });
             }
-        }
-    }
-}
-
-fn same(old: &HeldNow, new: &Held) -> bool {
-    old.setting == new.setting && old.rule == new.rule && old.reason == new.reason
-}
-
-impl Rule {
-    /// The rule's name in logs and in the status.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::RaiseMax => "raise-max",
-            Self::PresizeBuckets => "presize-buckets",
         }
     }
 }
@@ -247,7 +228,6 @@ fn log_outcome(Outcome { change, result }: &Outcome) {
 }
 
 fn first_status(start: &Start<'_>) -> Status {
-    let range = |range: &crate::policy::Range| Range { floor: range.floor, ceiling: range.ceiling };
     let limits = start.limits;
     Status {
         version: FORMAT,
@@ -266,8 +246,8 @@ fn first_status(start: &Start<'_>) -> Status {
             reason: start.no_hooks.clone(),
         },
         bounds: LimitsInForce {
-            max: range(&limits.max),
-            buckets: range(&limits.buckets),
+            max: limits.max,
+            buckets: limits.buckets,
             memory_limit: limits.memory,
             memory_in_use: memory(start.found.table.count, start.found),
             memory_at_max: memory(start.found.table.max, start.found),
@@ -280,21 +260,13 @@ fn first_status(start: &Start<'_>) -> Status {
     }
 }
 
-impl From<ChainStats> for Chains {
-    fn from(ChainStats { measured, mean, p50, p99, max, expected_mean }: ChainStats) -> Self {
-        Self { measured, mean, p50, p99, max, expected_mean }
-    }
-}
-
 fn drops(origin: &Sample, now: &Sample) -> Drops {
     let hooks = origin.hooks.as_ref().zip(now.hooks.as_ref());
-    let by_hook = hooks.map(|(origin, now)| {
-        (now.table_full.saturating_sub(origin.table_full), now.early_drops.saturating_sub(origin.early_drops))
-    });
     let (before, after) = (origin.stats, now.stats);
     Drops {
-        table_full: by_hook.map(|(table_full, _)| table_full),
-        early_drop: by_hook.map_or(after.early_drop.saturating_sub(before.early_drop), |(_, evicted)| evicted),
+        table_full: hooks.map(|(before, after)| after.table_full.saturating_sub(before.table_full)),
+        // Not the hook's: that counts the flows for which room was made, not the entries that had to go.
+        early_drop: after.early_drop.saturating_sub(before.early_drop),
         drop: after.drop.saturating_sub(before.drop),
         insert_failed: after.insert_failed.saturating_sub(before.insert_failed),
         chain_too_long: after.chain_too_long.saturating_sub(before.chain_too_long),
@@ -302,9 +274,9 @@ fn drops(origin: &Sample, now: &Sample) -> Drops {
     }
 }
 
-/// What so many entries and the present buckets (8 bytes each) take.
+/// What so many entries and the present buckets take.
 fn memory(entries: u64, sample: &Sample) -> u64 {
-    entries.saturating_mul(sample.entry_bytes).saturating_add(sample.table.buckets.saturating_mul(8))
+    table_bytes(entries, sample.entry_bytes, sample.table.buckets)
 }
 
 fn fill(count: u64, max: u64) -> f64 {

@@ -5,7 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::actuate::Effect;
-use crate::policy::{Rule, Setting};
+use crate::model::ChainStats;
+use crate::policy::{Change, Held, Range};
 
 /// Version of this format.
 pub const FORMAT: u32 = 1;
@@ -30,7 +31,7 @@ pub struct Status {
     /// Where it is going.
     pub forecast: Forecast,
     /// Hash chains, over the last tick that had inserts.
-    pub chains: Option<Chains>,
+    pub chains: Option<ChainStats>,
     /// New flows and entries lost since the guard started.
     pub drops: Drops,
     /// What the figures come from.
@@ -79,29 +80,12 @@ pub struct Forecast {
     pub time_to_full_ms: Option<u64>,
 }
 
-/// Chain lengths found at insert, both directions together.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Chains {
-    /// Chains measured: two for each insert.
-    pub measured: u64,
-    /// Mean number of other entries.
-    pub mean: f64,
-    /// Median.
-    pub p50: u64,
-    /// 99th percentile.
-    pub p99: u64,
-    /// Longest.
-    pub max: u64,
-    /// The mean that an even hash gives: 2 × count ÷ buckets.
-    pub expected_mean: f64,
-}
-
 /// Losses since the guard started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drops {
     /// New flows refused because the table was full, in all namespaces; by hook only.
     pub table_full: Option<u64>,
-    /// Entries evicted to make room.
+    /// The kernel's statistic `early_drop`: entries evicted to make room.
     pub early_drop: u64,
     /// The kernel's statistic `drop`: table full, out of memory, or a lost clash.
     pub drop: u64,
@@ -141,32 +125,14 @@ pub struct LimitsInForce {
     pub max_stall_ms: u64,
 }
 
-/// Both ends belong to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Range {
-    /// Lowest value the guard may choose.
-    pub floor: u64,
-    /// Highest value the guard may choose.
-    pub ceiling: u64,
-}
-
 /// A change, and what came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChangeMade {
     /// When it was decided.
     pub at_ms: u64,
-    /// `max` or `buckets`.
-    pub setting: Setting,
-    /// The value before.
-    pub old: u64,
-    /// The value wanted.
-    pub new: u64,
-    /// The rule that asked for it.
-    pub rule: Rule,
-    /// The readings behind it.
-    pub evidence: String,
-    /// What should follow.
-    pub predicted: String,
+    /// What was asked for, by which rule and why.
+    #[serde(flatten)]
+    pub change: Change,
     /// `applied`, `no-effect`, `refused` or `advised`, with details.
     pub result: Effect,
 }
@@ -174,12 +140,9 @@ pub struct ChangeMade {
 /// Something wanted that stays undone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeldNow {
-    /// The setting that stays.
-    pub setting: Setting,
-    /// The rule that asked.
-    pub rule: Rule,
-    /// Why not, and what can be done about it.
-    pub reason: String,
+    /// What, by which rule, and why not.
+    #[serde(flatten)]
+    pub held: Held,
     /// Since when.
     pub since_ms: u64,
 }

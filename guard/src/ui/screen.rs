@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::table::{Align, Table};
 use crate::actuate::Effect;
+use crate::figures::{bytes, grouped, per_second, percent, time};
 use crate::kernel::Support;
+use crate::model::ChainStats;
 use crate::observe::TableReading;
-use crate::policy::figures::{bytes, grouped, per_second, percent, time};
-use crate::report::{Chains, ChangeMade, HeldNow, Status};
+use crate::policy::{Change, Held, Range};
+use crate::report::{ChangeMade, HeldNow, Status};
 
 /// Decisions shown; `--json` has more.
 const DECISIONS: usize = 8;
@@ -30,7 +32,7 @@ impl fmt::Display for StatusScreen<'_> {
         }
         writeln!(f, "\nTable\n{}", size(self.0))?;
         writeln!(f, "Forecast\n{}", forecast(self.0))?;
-        writeln!(f, "Other entries in the chains that inserts met\n{}", chains(self.0))?;
+        writeln!(f, "Hash chains at insert, other entries in each\n{}", chains(self.0))?;
         writeln!(f, "Lost since the start\n{}", drops(self.0))?;
         writeln!(f, "Measured by\n{}", back_end(self.0))?;
         writeln!(f, "Bounds\n{}", bounds(self.0))?;
@@ -116,7 +118,7 @@ fn unmeasured() -> String {
 fn chains(status: &Status) -> Table {
     let mut rows = figures();
     match &status.chains {
-        Some(Chains { measured, mean, p50, p99, max, expected_mean }) => {
+        Some(ChainStats { measured, mean, p50, p99, max, expected_mean }) => {
             rows.row(["mean", &format!("{mean:.2}"), &format!("{expected_mean:.2} expected of an even hash")]);
             rows.row(["p50", &grouped(*p50)]);
             rows.row(["p99", &grouped(*p99)]);
@@ -158,7 +160,7 @@ fn back_end(status: &Status) -> Table {
 fn bounds(status: &Status) -> Table {
     let bounds = &status.bounds;
     let mut rows = Table::new(2, &[LABEL, FIGURE, NOTE, (Align::Right, 10), NOTE]);
-    let mut range = |name: &str, range: crate::report::Range| {
+    let mut range = |name: &str, range: Range| {
         rows.row([name, &grouped(range.floor), "to", &grouped(range.ceiling)]);
     };
     range("max", bounds.max);
@@ -174,30 +176,30 @@ fn decisions(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if status.changes.is_empty() {
         writeln!(f, "  none yet")?;
     }
-    for change in status.changes.iter().rev().take(DECISIONS) {
-        decision(change, status.at_ms, f)?;
+    for made in status.changes.iter().rev().take(DECISIONS) {
+        decision(made, status.at_ms, f)?;
     }
-    for HeldNow { setting, rule, reason, since_ms } in &status.held {
+    for HeldNow { held: Held { setting, rule, reason }, since_ms } in &status.held {
         let since = ms(status.at_ms.saturating_sub(*since_ms));
-        writeln!(f, "  held for {since}  {} stays  {}\n      why    {reason}", setting.sysctl(), rule.name())?;
+        writeln!(f, "  held for {since}  {} stays  {}\n      why     {reason}", setting.sysctl(), rule.name())?;
     }
     Ok(())
 }
 
-fn decision(change: &ChangeMade, now_ms: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let ChangeMade { at_ms, setting, old, new, rule, evidence, predicted, result } = change;
+fn decision(ChangeMade { at_ms, change, result }: &ChangeMade, now_ms: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Change { setting, old, new, rule, evidence, predicted } = change;
     let ago = ms(now_ms.saturating_sub(*at_ms));
     let (name, rule) = (setting.sysctl(), rule.name());
     writeln!(f, "  {ago} ago  {name} {} -> {}  {rule}", grouped(*old), grouped(*new))?;
-    writeln!(f, "      why    {evidence}\n      then   {predicted}")?;
-    let came = match result {
+    writeln!(f, "      why     {evidence}\n      expect  {predicted}")?;
+    let result = match result {
         Effect::Applied { read_back, took } if read_back == new => format!("applied in {}", time(*took)),
         Effect::Applied { read_back, took } => format!("applied in {}, reads {}", time(*took), grouped(*read_back)),
         Effect::NoEffect { read_back, .. } => format!("no effect: it still reads {}", grouped(*read_back)),
         Effect::Refused { error, way_out } => format!("refused: {error}; {way_out}"),
         Effect::Advised => "advised only".into(),
     };
-    writeln!(f, "      came   {came}")
+    writeln!(f, "      result  {result}")
 }
 
 fn ms(value: u64) -> String {
@@ -224,7 +226,8 @@ mod tests {
         measured.forecast.destroys_per_s = Some(9.0);
         measured.forecast.time_to_full_ms = None;
         measured.drops.table_full = Some(1_234_567);
-        measured.chains = Some(Chains { measured: 24_690, mean: 8.81, p50: 9, p99: 22, max: 31, expected_mean: 8.79 });
+        measured.chains =
+            Some(ChainStats { measured: 24_690, mean: 8.81, p50: 9, p99: 22, max: 31, expected_mean: 8.79 });
         measured.trouble = Some("cannot read the table: /proc/meminfo: gone".into());
         let refused = Effect::Refused { error: "cannot write x: No".into(), way_out: "run it as root".into() };
         measured.changes[0].result = refused;

@@ -80,7 +80,7 @@ prop_compose! {
         rates in (proptest::option::of(rate()), proptest::option::of(rate()), rate()),
         forecast in number(),
         time_to_full in proptest::option::of(moment()),
-        drops in (number(), number()),
+        table_full in number(),
         entry_bytes in prop_oneof![3 => 256_u64..1024, 1 => number()],
     ) -> Estimate {
         Estimate {
@@ -91,11 +91,9 @@ prop_compose! {
             growth: rates.2,
             forecast,
             time_to_full,
-            table_full: drops.0,
-            early_drops: drops.1,
+            table_full,
             chains: None,
             resize_stall: resize_stall(table.count),
-            memory: Memory::default(),
             entry_bytes,
         }
     }

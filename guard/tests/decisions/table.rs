@@ -52,7 +52,7 @@ impl Simulation {
     }
 
     /// Lets `rate` new flows a second arrive for `time`; none leaves.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates of tests are small and positive")]
     pub fn grow(&mut self, rate: f64, time: Duration) {
         self.now += time;
         let arrivals = rate * time.as_secs_f64() + self.fraction;

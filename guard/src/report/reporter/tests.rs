@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::observe::{Memory, StatTotals, TableReading};
+use crate::policy::{Range, Rule};
 
 /// A status with something in every part.
 pub(crate) fn status() -> Status {
     let limits = Limits {
-        max: crate::policy::Range { floor: 65_536, ceiling: 4_194_304 },
-        buckets: crate::policy::Range { floor: 16_384, ceiling: 4_194_304 },
+        max: Range { floor: 65_536, ceiling: 4_194_304 },
+        buckets: Range { floor: 16_384, ceiling: 4_194_304 },
         memory: 400 << 20,
         max_stall: Duration::from_millis(20),
         bucket_step: 512,
@@ -47,10 +48,8 @@ fn estimate(sample: &Sample) -> Estimate {
         forecast: 12_120,
         time_to_full: Some(Duration::from_secs(75)),
         table_full: 0,
-        early_drops: 0,
         chains: None,
         resize_stall: Duration::from_millis(3),
-        memory: sample.memory,
         entry_bytes: sample.entry_bytes,
     }
 }
@@ -78,8 +77,8 @@ fn outcome(result: Effect) -> Outcome {
 
 fn reporter() -> Reporter {
     let limits = Limits {
-        max: crate::policy::Range { floor: 1, ceiling: 2 },
-        buckets: crate::policy::Range { floor: 1, ceiling: 2 },
+        max: Range { floor: 1, ceiling: 2 },
+        buckets: Range { floor: 1, ceiling: 2 },
         memory: 1,
         max_stall: Duration::ZERO,
         bucket_step: 512,
@@ -146,8 +145,10 @@ fn the_json_is_what_is_documented() {
     assert_eq!(json["changes"][0]["result"]["kind"], "applied");
     assert_eq!(json["changes"][0]["result"]["took_us"], 35);
     assert_eq!(json["changes"][0]["setting"], "max");
+    assert_eq!(json["held"][0]["setting"], "buckets");
     assert_eq!(json["changes"][0]["rule"], Rule::RaiseMax.name());
     assert_eq!(json["held"][0]["rule"], Rule::PresizeBuckets.name());
     assert_eq!(json["chains"], serde_json::Value::Null);
     assert_eq!(json["back_end"]["reason"], "not permitted");
+    assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status());
 }

@@ -1,18 +1,10 @@
-//! Figures as people read them, for evidence, reasons and tables.
+//! Figures as people read them, for evidence, reasons, screens and the log.
 
 use std::time::Duration;
 
 /// `4194304` → `4,194,304`.
 pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    if number < 1000 { number.to_string() } else { format!("{},{:03}", grouped(number / 1000), number % 1000) }
 }
 
 /// A number of bytes in the largest binary unit that it fills: `1.5 GiB`.
@@ -42,7 +34,7 @@ pub fn percent(share: f64) -> String {
 }
 
 /// A rate or a growth, entries a second: `812/s`, `-40/s`.
-#[allow(clippy::cast_possible_truncation)]
+#[allow(clippy::cast_possible_truncation, reason = "`as` saturates, and no table changes that fast")]
 pub fn per_second(rate: f64) -> String {
     let rounded = rate.round() as i64;
     let sign = if rounded < 0 { "-" } else { "" };
