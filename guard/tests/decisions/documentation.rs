@@ -1,4 +1,4 @@
-//! docs/configuration.md says what the parser does.
+//! docs/configuration.md, and the README's example, say what the parser does.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,8 +7,11 @@ use std::path::PathBuf;
 use conntrack_guard::config::{KEYS, Policy, parse, warnings};
 
 fn document() -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
-    fs::read_to_string(path).unwrap()
+    read("docs/configuration.md")
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(name)).unwrap()
 }
 
 /// Key and default of each row of the table of keys.
@@ -45,14 +48,15 @@ fn its_defaults_are_the_defaults() {
 }
 
 #[test]
-fn its_examples_are_valid() {
-    let document = document();
-    let examples: Vec<_> =
-        document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
-    assert!(!examples.is_empty());
-    for example in examples {
-        let policy =
-            parse("docs/configuration.md", example).unwrap_or_else(|errors| panic!("{errors}\nin:\n{example}"));
-        assert_eq!(warnings(&policy), Vec::<String>::new(), "{example}");
+fn the_examples_are_valid() {
+    for name in ["docs/configuration.md", "README.md"] {
+        let document = read(name);
+        let examples: Vec<_> =
+            document.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()).collect();
+        assert!(!examples.is_empty(), "{name} has no example");
+        for example in examples {
+            let policy = parse(name, example).unwrap_or_else(|errors| panic!("{errors}\nin:\n{example}"));
+            assert_eq!(warnings(&policy), Vec::<String>::new(), "{example}");
+        }
     }
 }
