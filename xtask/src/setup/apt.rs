@@ -182,6 +182,8 @@ fn configuration(root: &Path) -> String {
          Dir::Etc::sourcelist \"{root}/suite.sources\";\nDir::Etc::sourceparts \"/dev/null\";\n\
          Dir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \"/dev/null\";\n\
          Acquire::Languages \"none\";\nAcquire::Retries \"2\";\n\
+         // An index that could not be fetched is an error, not a reason to go on without it.\n\
+         APT::Update::Error-Mode \"any\";\n\
          // The folder may lie where apt's own user cannot reach.\nAPT::Sandbox::User \"root\";\n\
          // The machine's hooks are for the machine's package state.\n\
          #clear APT::Update::Pre-Invoke;\n#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n"
