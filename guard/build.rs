@@ -1,9 +1,7 @@
 //! Builds the kernel half and puts the object where `kernel::hooks` includes it.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::env;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya_build::{Package, Toolchain};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::journal::Journal;
 use super::settings::{Settings, takes};
+use crate::figures::time;
 use crate::model::resize_stall;
 use crate::policy::Setting;
 
@@ -114,9 +115,9 @@ fn stall_beyond(count: u64, limit: Duration) -> Option<String> {
     let stall = resize_stall(count);
     (stall > limit).then(|| {
         format!(
-            "a resize with {count} entries would stall all tracked packets for about {} ms, over hash.max-stall of {} ms",
-            stall.as_millis(),
-            limit.as_millis()
+            "a resize with {count} entries would stall all tracked packets for about {}, over hash.max-stall of {}",
+            time(stall),
+            time(limit)
         )
     })
 }

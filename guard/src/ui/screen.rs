@@ -7,6 +7,7 @@ use super::table::{Align, Table};
 use crate::actuate::Effect;
 use crate::figures::{bytes, grouped, per_second, percent, time};
 use crate::kernel::Support;
+use crate::kernel::support::Row;
 use crate::model::ChainStats;
 use crate::observe::TableReading;
 use crate::policy::{Change, Held, Range};
@@ -58,25 +59,34 @@ pub struct SupportScreen<'a>(pub &'a Support);
 
 impl fmt::Display for SupportScreen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = Table::new(2, &[LABEL, NOTE]);
         let mut reasons: Vec<&str> = Vec::new();
-        for row in self.0.signals.iter().chain(&self.0.settings) {
-            let why = row.why.as_deref().map_or_else(String::new, |why| {
-                let number = reasons.iter().position(|known| *known == why).unwrap_or_else(|| {
-                    reasons.push(why);
-                    reasons.len() - 1
-                });
-                format!(" [{}]", number + 1)
-            });
-            let lost = row.lost.as_deref().unwrap_or_default();
-            rows.row([row.name, row.back_end.unwrap_or("-"), &format!("{lost}{why}")]);
+        writeln!(f, "What can be measured here, and through what\n{}", rows_of(&self.0.signals, &mut reasons))?;
+        write!(f, "What can be changed here, and through what\n{}", rows_of(&self.0.settings, &mut reasons))?;
+        if !reasons.is_empty() {
+            writeln!(f)?;
         }
-        write!(f, "{rows}")?;
         for (number, reason) in reasons.iter().enumerate() {
-            writeln!(f, "\n[{}] {reason}", number + 1)?;
+            writeln!(f, "[{}] {reason}", number + 1)?;
         }
         Ok(())
     }
+}
+
+/// One row for each thing, with the number of its reason; reasons not given yet are added.
+fn rows_of<'a>(part: &'a [Row], reasons: &mut Vec<&'a str>) -> Table {
+    let mut rows = Table::new(2, &[(Align::Left, 20), (Align::Left, 6)]);
+    for row in part {
+        let why = row.why.as_deref().map_or_else(String::new, |why| {
+            let number = reasons.iter().position(|known| *known == why).unwrap_or_else(|| {
+                reasons.push(why);
+                reasons.len() - 1
+            });
+            format!(" [{}]", number + 1)
+        });
+        let lost = row.lost.as_deref().unwrap_or_default();
+        rows.row([row.name, row.back_end.unwrap_or("-"), &format!("{lost}{why}")]);
+    }
+    rows
 }
 
 fn figures() -> Table {
@@ -209,7 +219,6 @@ fn ms(value: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::support::Row;
     use crate::report::BackEnd;
     use crate::report::tests::status as sample;
 

@@ -1,17 +1,14 @@
 //! The daemon on a real kernel: what it prevents, and that it puts everything back.
 
-use std::{
-    process::Command,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use bench::{
-    churn::{Churn, Outcome, Progress},
-    conntrack::{self, Drops, Settings, Statistics},
-    netns::Topology,
-    udp::Flows,
-};
+use bench::churn::{Churn, Outcome, Progress};
+use bench::conntrack::{self, Drops, Settings, Statistics};
+use bench::netns::Topology;
+use bench::udp::Flows;
 use nix::sys::signal::Signal;
 
 use crate::kernel::{Guard, Table, binary, eventually, module_references, status};

@@ -1,18 +1,15 @@
 //! The programs against truths that they did not produce: a dump, the kernel's statistics, Poisson's expectation.
 
-use std::{
-    io::Write as _,
-    net::UdpSocket,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::io::Write as _;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use bench::{
-    conntrack::{Settings, Statistics},
-    netns::Topology,
-    udp::Flows,
-};
-use conntrack_guard::{kernel::Hooks, observe::HookTotals};
+use bench::conntrack::{Settings, Statistics};
+use bench::netns::Topology;
+use bench::udp::Flows;
+use conntrack_guard::kernel::Hooks;
+use conntrack_guard::observe::HookTotals;
 
 use crate::kernel::{Table, dumped, eventually, module_references, run};
 
