@@ -35,8 +35,8 @@ struct Cli {
 enum Verb {
     /// Look for everything the other verbs need and fetch what is missing, once
     ///
-    /// Rust library sources, bpf-linker, QEMU, busybox, a Debian kernel, network tools, what the deployment checks call,
-    /// cargo-deny. What need not be installed is kept under target/. The other verbs do this for themselves.
+    /// Rust library sources, bpf-linker, QEMU, busybox, a Debian kernel, network tools, what the deployment checks
+    /// call, cargo-deny. What need not be installed is kept under target/. The other verbs do this for themselves.
     Setup,
     /// Build the daemon and the load generator in release form
     ///

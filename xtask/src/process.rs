@@ -29,7 +29,7 @@ pub fn show(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs to the end with all output in `log`, in place of what was there; on failure the error holds the last lines of it.
+/// Runs to the end with all output in `log`, in place of what was there; on failure the error holds its last lines.
 pub fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;

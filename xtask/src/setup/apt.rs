@@ -38,7 +38,7 @@ impl Suite {
         let mirrors = sources::debian_mirrors(&sources::read(Path::new("/etc/apt"))?, &codename);
         if mirrors.is_empty() {
             return Err(NotPossible(format!(
-                "no Debian mirror for {codename} in /etc/apt/sources.list or /etc/apt/sources.list.d: add one, as in\n    \
+                "no Debian mirror for {codename} in /etc/apt/sources.list or sources.list.d: add one, as in\n    \
                  Types: deb\n    URIs: (your mirror)/debian\n    Suites: {codename}\n    Components: main\n    \
                  Signed-By: /{KEYRING}"
             ))

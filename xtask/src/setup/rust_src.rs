@@ -87,8 +87,8 @@ impl Piece for RustSources {
             }
         }
         bail!(
-            "Debian's {} carry no rust-src {version}; install the sources of your compiler (with rustup: `rustup component \
-             add rust-src`) or use Rust 1.95.0",
+            "Debian's {} carry no rust-src {version}; install those of your compiler (with rustup: `rustup component add \
+             rust-src`) or use Rust 1.95.0",
             SUITES.join(" and ")
         )
     }

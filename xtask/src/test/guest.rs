@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn the_test_program_is_found_among_cargos_messages() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"conntrack-guard"},"executable":"/t/conntrack-guard"}
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}
 not json
 {"reason":"compiler-artifact","target":{"name":"guest"},"executable":"/t/deps/guest-1"}
 {"reason":"build-finished","success":true}"#;
