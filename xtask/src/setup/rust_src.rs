@@ -87,7 +87,7 @@ impl Piece for RustSources {
             }
         }
         bail!(
-            "Debian's {} carry no rust-src {version}; install those of your compiler (with rustup: `rustup component add \
+            "Debian's {} carry no rust-src {version}; install your compiler's (with rustup: `rustup component add \
              rust-src`) or use Rust 1.95.0",
             SUITES.join(" and ")
         )
