@@ -211,9 +211,9 @@ impl Journal {
         self.save()
     }
 
-    /// Forgets a setting that has come back, or that somebody else has taken over.
-    pub(super) fn forget(&mut self, setting: Setting) -> Result<(), Error> {
-        self.content.settings.remove(&setting);
+    /// Forgets settings that have come back, or that somebody else has taken over.
+    pub(super) fn forget(&mut self, settings: &[Setting]) -> Result<(), Error> {
+        self.content.settings.retain(|setting, _| !settings.contains(setting));
         self.save()
     }
 

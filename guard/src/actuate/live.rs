@@ -49,7 +49,7 @@ impl Live {
             match journal.entry(setting) {
                 Some(entry) if entry.is_ours(setting, current) => inherited.taken_over.push((setting, entry.original)),
                 _ => {
-                    journal.forget(setting)?;
+                    journal.forget(&[setting])?;
                     inherited.overwritten.push((setting, current));
                 }
             }

@@ -41,6 +41,11 @@ pub enum Put {
         /// What harm.
         why: String,
     },
+    /// Nothing is left to do but to take it off the journal, which failed. Another restore finds it done.
+    StillInJournal {
+        /// What failed, and the way out.
+        error: String,
+    },
     /// Reading, journalling or writing failed. The journal keeps it.
     Failed {
         /// What failed, and the way out.
@@ -56,19 +61,22 @@ impl Restored {
 }
 
 /// Puts back what the journal holds. Whatever has come back leaves the journal; an empty journal is removed. Safe to
-/// repeat.
+/// repeat. Needs no room on the disk where everything comes back: a full disk is no reason to leave settings changed.
 pub fn restore(journal: &mut Journal, settings: &Settings) -> Vec<Restored> {
     let mut all = Vec::new();
     for setting in journal.settings() {
         let Some(original) = journal.entry(setting).map(|entry| entry.original) else { continue };
         let put = put_back(journal, settings, setting, original).unwrap_or_else(|error| Put::Failed { error });
-        let mut restored = Restored { setting, original, put };
-        if restored.is_done()
-            && let Err(error) = journal.forget(setting)
-        {
-            restored.put = Put::Failed { error: error.to_string() };
+        all.push(Restored { setting, original, put });
+    }
+    // All in one: an empty journal is removed without another one being written first.
+    let done: Vec<Setting> = all.iter().filter(|one| one.is_done()).map(|one| one.setting).collect();
+    if !done.is_empty()
+        && let Err(error) = journal.forget(&done)
+    {
+        for one in all.iter_mut().filter(|one| one.is_done()) {
+            one.put = Put::StillInJournal { error: error.to_string() };
         }
-        all.push(restored);
     }
     all
 }
@@ -91,7 +99,11 @@ fn put_back(journal: &mut Journal, settings: &Settings, setting: Setting, origin
         },
     };
     if target != from {
-        journal.intend(setting, from, target).map_err(|error| error.to_string())?;
+        // Killed between the write and the journal, the next restore knows the original as such, so it needs no record
+        // of the intention; any other value would pass for another program's.
+        if target != original {
+            journal.intend(setting, from, target).map_err(|error| error.to_string())?;
+        }
         settings.write(setting, target).map_err(say)?;
         let left = settings.read(setting).map_err(say)?;
         if !takes(setting, target, left) {
@@ -215,6 +227,31 @@ mod tests {
         assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (262_144, 65536));
         kernel.set("nf_conntrack_count", 1);
         assert!(run(&kernel).iter().all(Restored::is_done));
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_keeps_nothing_from_coming_back() {
+        let kernel = changed(1000, Duration::from_millis(20));
+        // Nothing can be written beside the journal: for root too, and as on a full disk, what is there can be removed.
+        std::fs::create_dir(kernel.state_dir().join("journal.json.new")).unwrap();
+        let all = run(&kernel);
+        assert!(all.iter().all(Restored::is_done), "{all:?}");
+        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (65536, 16384));
+        assert_eq!(run(&kernel), []);
+    }
+
+    #[test]
+    fn a_setting_that_is_back_but_still_in_the_journal_is_found_done_later() {
+        let kernel = changed(40_000, Duration::from_millis(20));
+        let obstacle = kernel.state_dir().join("journal.json.new");
+        std::fs::create_dir(&obstacle).unwrap();
+        let all = run(&kernel);
+        assert!(matches!(&all[0].put, Put::StillInJournal { error } if error.contains("journal.json.new")), "{all:?}");
+        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (65536, 65536), "the buckets wait for a smaller table");
+        std::fs::remove_dir(&obstacle).unwrap();
+        kernel.set("nf_conntrack_count", 1000);
+        assert!(run(&kernel).iter().all(Restored::is_done));
+        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (65536, 16384));
     }
 
     #[test]

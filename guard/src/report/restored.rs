@@ -33,6 +33,7 @@ pub fn restored_line(Restored { setting, original, put }: &Restored) -> String {
         }
         Put::Later { from, now, why } if from == now => format!("{name} stays {now} and not {original} for now: {why}"),
         Put::Later { from, now, why } => format!("{name} put from {from} to {now} and not {original} for now: {why}"),
+        Put::StillInJournal { error } => format!("{name} needs nothing more, but the journal still holds it: {error}"),
         Put::Failed { error } => format!("{name} not put back to {original}: {error}"),
     }
 }
