@@ -10,14 +10,23 @@ use crate::config::Mode;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Refusals can end (a sysctl made writable, another program stopped), so the tries never do.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
+/// After this, a change that took is done and forgotten. Longer than the longest wait, or a fight would begin anew
+/// after each.
+const FORGOTTEN: Duration = Duration::from_mins(2);
+/// So often is a change that another program undid made again at once: flows may be dropped meanwhile, and most such
+/// programs write only when they start. From then on it waits like one that does not take.
+const PROMPT: u32 = 3;
 
-/// The last change asked for on one setting, kept while the setting still shows the old value.
+/// The last change asked for on one setting, kept until it is [`FORGOTTEN`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attempt {
     at: Duration,
     old: u64,
     new: u64,
     tries: u32,
+    /// Whether its value, or that of an earlier try, has been read since: the setting can be written, so if it reads
+    /// lower, another program undid the change.
+    took: bool,
 }
 
 /// Lets the change of a verdict through or holds it back. `current` is the setting's value as read now. Answers with what
@@ -29,43 +38,60 @@ pub(super) fn admit(
     mode: Mode,
     verdict: Verdict,
 ) -> (Option<Attempt>, Verdict) {
-    // Another value than the one before the write: it took, or somebody else set it. Either way it is a new matter.
-    let last = last.filter(|attempt| attempt.old == current);
+    let last = last.and_then(|attempt| attempt.at_value(current, now, mode));
     let Some(change) = verdict.change.as_ref() else {
         return (last, verdict);
     };
-    let fresh = Attempt { at: now, old: change.old, new: change.new, tries: 1 };
+    let fresh = Attempt { at: now, old: change.old, new: change.new, tries: 1, took: false };
     let Some(attempt) = last else {
         return (Some(fresh), verdict);
     };
+    let again = |tries| Some(Attempt { tries, took: attempt.took, ..fresh });
     match mode {
         // The advice stands as given; only a larger one is news.
         Mode::Advise if change.new <= attempt.new => (last, Verdict { change: None, ..verdict }),
-        Mode::Enforce if attempt.waits_at(now) => {
-            let held = Some(held(change));
-            (last, Verdict { change: None, held, ..verdict })
-        }
         Mode::Advise => (Some(fresh), verdict),
-        Mode::Enforce => (Some(Attempt { tries: attempt.tries.saturating_add(1), ..fresh }), verdict),
+        // The next step after one that took. What was undone before is not forgotten over it.
+        Mode::Enforce if current >= attempt.new => (again(attempt.tries), verdict),
+        Mode::Enforce if attempt.waits_at(now) => {
+            let held = Some(attempt.held(change));
+            (last, Verdict { change: None, held, blocked: true, ..verdict })
+        }
+        Mode::Enforce => (again(attempt.tries.saturating_add(1)), verdict),
     }
 }
 
 impl Attempt {
+    /// What is left to remember of it at this value.
+    fn at_value(self, current: u64, now: Duration, mode: Mode) -> Option<Self> {
+        match mode {
+            // Whatever stands now, somebody else set it: a new matter.
+            Mode::Advise => (current == self.old).then_some(self),
+            Mode::Enforce => {
+                let attempt = Self { took: self.took || current >= self.new, ..self };
+                // A clock that went back must not keep it for ever.
+                let recent = now.checked_sub(self.at).is_some_and(|since| since < FORGOTTEN);
+                (recent || !attempt.took && current == self.old).then_some(attempt)
+            }
+        }
+    }
+
     fn waits_at(&self, now: Duration) -> bool {
-        let doublings = self.tries.saturating_sub(1).min(16);
-        let wait = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
+        let waits_since = if self.took { PROMPT + 1 } else { 1 };
+        let Some(doublings) = self.tries.checked_sub(waits_since) else { return false };
+        let wait = FIRST_WAIT.saturating_mul(1 << doublings.min(16)).min(LONGEST_WAIT);
         // A clock that went back must not hold the guard for ever.
         now.checked_sub(self.at).is_some_and(|since| since < wait)
     }
-}
 
-fn held(change: &Change) -> Held {
-    Held {
-        setting: change.setting,
-        rule: change.rule,
-        reason:
+    fn held(&self, change: &Change) -> Held {
+        let reason = if self.took {
+            "another program sets it back again and again; it is changed again, at most 60 s apart. Find that program \
+             (kube-proxy, tuned, a cron job's sysctl) and let it leave this setting alone"
+        } else {
             "the last write did not take; it is tried again, at most 60 s apart. See the log for the write's error, or \
-                 for another program that writes this setting"
-                .to_owned(),
+             for another program that writes this setting"
+        };
+        Held { setting: change.setting, rule: change.rule, reason: reason.to_owned() }
     }
 }

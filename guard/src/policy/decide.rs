@@ -5,6 +5,7 @@ use super::limits::Limits;
 use super::plan::Plan;
 use super::presize::presize_buckets;
 use super::raise::raise_max;
+use super::refusals::Refusals;
 use super::sizing::Sizing;
 use crate::config::Policy;
 use crate::model::Estimate;
@@ -16,17 +17,20 @@ pub struct State {
     buckets: Option<Attempt>,
     /// Whether a limit stopped a raise of max.
     limited: bool,
+    refusals: Refusals,
 }
 
 /// What is to change now, and why. Max comes first: an emergency never waits for a resize.
 ///
 /// A change that did not take (the old value is read again) is asked for again after 1 s, 2 s, 4 s … 60 s, and held in
-/// between. In `advise` mode, where nothing is carried out, the same advice is not given twice.
+/// between; so is one that another program undoes again and again, after a few prompt repeats. In `advise` mode, where
+/// nothing is carried out, the same advice is not given twice.
 pub fn decide(state: &State, estimate: &Estimate, policy: &Policy, limits: &Limits) -> (State, Plan) {
     let table = &estimate.table;
     let sizing = Sizing::new(limits, table, estimate.entry_bytes);
 
-    let raise = raise_max(estimate, policy, limits, &sizing, state.limited);
+    let refusals = state.refusals.next(estimate);
+    let raise = raise_max(estimate, policy, limits, &sizing, refusals, state.limited);
     let limited = raise.limited;
     let (max, raise) = admit(state.max, table.max, estimate.at, policy.mode, raise);
     let max_after = raise.change.as_ref().map_or(table.max, |change| change.new);
@@ -34,10 +38,10 @@ pub fn decide(state: &State, estimate: &Estimate, policy: &Policy, limits: &Limi
     let presize = presize_buckets(estimate, limits, &sizing, max_after);
     let (buckets, presize) = admit(state.buckets, table.buckets, estimate.at, policy.mode, presize);
 
-    let mut plan = Plan { at: estimate.at, ..Plan::default() };
+    let mut plan = Plan { at: estimate.at, max_blocked: raise.blocked, ..Plan::default() };
     for verdict in [raise, presize] {
         plan.changes.extend(verdict.change);
         plan.held.extend(verdict.held);
     }
-    (State { max, buckets, limited }, plan)
+    (State { max, buckets, limited, refusals }, plan)
 }

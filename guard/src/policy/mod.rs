@@ -7,6 +7,7 @@ mod limits;
 mod plan;
 mod presize;
 mod raise;
+mod refusals;
 mod sizing;
 #[cfg(test)]
 mod tests;

@@ -81,4 +81,7 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// What the rules wanted and could not have.
     pub held: Vec<Held>,
+    /// Whether max cannot rise however full the table gets, for a reason in `held`.
+    #[serde(skip)]
+    pub max_blocked: bool,
 }

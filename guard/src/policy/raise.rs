@@ -2,6 +2,7 @@
 
 use super::limits::{Limits, entry_cost, table_bytes};
 use super::plan::{Change, Rule, Setting};
+use super::refusals::Refusals;
 use super::sizing::Sizing;
 use super::verdict::Verdict;
 use crate::config::Policy;
@@ -12,14 +13,15 @@ use crate::model::Estimate;
 /// the mark is not told the same reason again and again.
 const STANDS_UNTIL: f64 = 0.75;
 
-/// Raises max when the forecast, or the count already, passes the high-water mark: at least to twice the old value, so
-/// that a growing table needs few raises, and far enough that the forecast stays under the mark. `was_limited`: whether a
-/// limit stopped the raise at the tick before.
+/// Raises max when the forecast, or the count already, passes the high-water mark, or when the table of any network
+/// namespace refused a flow: at least to twice the old value, so that a growing table needs few raises, and far enough
+/// that the forecast stays under the mark. `was_limited`: whether a limit stopped the raise at the tick before.
 pub(super) fn raise_max(
     estimate: &Estimate,
     policy: &Policy,
     limits: &Limits,
     sizing: &Sizing,
+    refusals: Refusals,
     was_limited: bool,
 ) -> Verdict {
     let table = &estimate.table;
@@ -45,19 +47,23 @@ pub(super) fn raise_max(
         ));
     }
 
-    let reach = estimate.forecast.max(table.count);
+    // What was refused needs more than all of max.
+    let refused = if refusals.now > 0 { table.max } else { 0 };
+    let reach = estimate.forecast.max(table.count).max(refused);
     let high_water = policy.table.high_water;
     if !passes_mark(reach, table.max, high_water) {
         let at_limit = table.max >= sizing.entries || sizing.entries < limits.max.floor;
-        if was_limited && at_limit && passes_mark(reach, table.max, high_water * STANDS_UNTIL) {
+        let stands = refusals.lately || passes_mark(reach, table.max, high_water * STANDS_UNTIL);
+        if was_limited && at_limit && stands {
             return Verdict { limited: true, ..hold(limited(limits, sizing)) };
         }
         if table.max < limits.max.floor {
-            return hold(format!(
+            let reason = format!(
                 "max as found is below table.max.floor ({}) and is left so until the forecast asks for more; to have it \
                  now, set net.netfilter.nf_conntrack_max yourself",
                 grouped(limits.max.floor)
-            ));
+            );
+            return Verdict::reported(Setting::Max, Rule::RaiseMax, reason);
         }
         return Verdict::default();
     }
@@ -114,6 +120,8 @@ fn evidence(estimate: &Estimate, policy: &Policy) -> String {
     let mark = format!("{} of {}", percent(policy.table.high_water), grouped(table.max));
     let mut line = if passes_mark(table.count, table.max, policy.table.high_water) {
         format!("{} entries are past {mark}", grouped(table.count))
+    } else if !passes_mark(estimate.forecast, table.max, policy.table.high_water) {
+        format!("a table is full in another network namespace; this one has {} entries", grouped(table.count))
     } else {
         format!("forecast {} entries in {} passes {mark}", grouped(estimate.forecast), time(policy.table.horizon))
     };

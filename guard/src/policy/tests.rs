@@ -116,12 +116,14 @@ fn a_value_found_out_of_bounds_is_left_and_reported() {
     let above = plan_of(&with_ceiling(4_096), &estimate(8_192, 8_192, 500.0));
     assert_eq!(values(&above), []);
     assert!(reason(&above).starts_with("max as found is above table.max.ceiling (4,096)"));
+    assert!(above.max_blocked);
 
     let mut policy = Policy::default();
     policy.table.max.floor = Some(16_384);
     let below = plan_of(&policy, &estimate(10, 8_192, 0.0));
     assert_eq!(values(&below), []);
     assert!(reason(&below).starts_with("max as found is below table.max.floor (16,384)"));
+    assert!(!below.max_blocked, "it rises as soon as it must, so it is watched as closely as any");
     policy.table.max.floor = Some(100_000);
     assert_eq!(values(&plan_of(&policy, &estimate(8_000, 8_192, 0.0))), [(Setting::Max, 8_192, 100_000)]);
 
@@ -237,6 +239,120 @@ fn a_value_put_back_later_is_a_new_matter() {
     assert_eq!(values(&calm), []);
     let (_, again) = decide(&state, &full, &policy, &limits);
     assert_eq!(values(&again), [(Setting::Max, 8_192, 16_384)]);
+}
+
+/// A quiet table while another network namespace is refused flows, told apart by the hooks.
+fn refused_elsewhere(max: u64, second: u64) -> Estimate {
+    Estimate { at: Duration::from_secs(second), table_full: 7, insert_rate: Some(100.0), ..estimate(12, max, 0.0) }
+}
+
+#[test]
+fn max_is_raised_for_a_table_that_is_full_in_another_namespace() {
+    let policy = Policy::default();
+    let mut estimate = refused_elsewhere(8_192, 1);
+    let limits = Limits::new(&policy, &host(&estimate)).unwrap();
+    let (state, plan) = decide(&State::default(), &estimate, &policy, &limits);
+    assert_eq!(values(&plan), [(Setting::Max, 8_192, 16_384)]);
+    assert_eq!(
+        plan.changes[0].evidence,
+        "a table is full in another network namespace; this one has 12 entries; growth 0/s; new flows dropped for a full \
+         table: 7"
+    );
+    // Refused before the raise was written, seen after it.
+    estimate.table.max = 16_384;
+    estimate.at += Duration::from_secs(1);
+    let (state, after) = decide(&state, &estimate, &policy, &limits);
+    assert_eq!(values(&after), []);
+    estimate.at += Duration::from_secs(1);
+    let (_, more) = decide(&state, &estimate, &policy, &limits);
+    assert_eq!(values(&more), [(Setting::Max, 16_384, 32_768)], "still not enough");
+}
+
+#[test]
+fn without_hooks_the_statistic_of_drops_is_no_sign_of_a_full_table() {
+    let policy = Policy::default();
+    let mut estimate = Estimate { insert_rate: None, ..refused_elsewhere(8_192, 1) };
+    let limits = Limits::new(&policy, &host(&estimate)).unwrap();
+    let mut state = State::default();
+    for _ in 0..5 {
+        estimate.at += Duration::from_secs(1);
+        let (next, plan) = decide(&state, &estimate, &policy, &limits);
+        state = next;
+        assert_eq!((values(&plan), plan.held), (vec![], vec![]));
+    }
+}
+
+#[test]
+fn refusals_now_and_then_at_the_ceiling_are_told_once() {
+    let policy = with_ceiling(8_192);
+    let limits = Limits::new(&policy, &host(&refused_elsewhere(8_192, 1))).unwrap();
+    let mut state = State::default();
+    let mut told = Vec::new();
+    for second in 0..300 {
+        let mut estimate = refused_elsewhere(8_192, second);
+        estimate.table_full = u64::from(second < 200 && second % 10 == 5);
+        let (next, plan) = decide(&state, &estimate, &policy, &limits);
+        state = next;
+        assert_eq!(values(&plan), []);
+        told.push(plan.held.first().map(|held| held.reason.clone()));
+    }
+    told.dedup();
+    assert_eq!(told.len(), 3, "nothing, the ceiling, nothing: {told:?}");
+}
+
+#[test]
+fn a_fight_with_another_writer_is_limited() {
+    let policy = Policy::default();
+    let mut estimate = estimate(8_000, 8_192, 0.0);
+    let limits = Limits::new(&policy, &host(&estimate)).unwrap();
+    let mut state = State::default();
+    let mut raised = Vec::new();
+    let mut reasons = Vec::new();
+    // Every 100 ms a look; in between, the raise has been read once and another program has undone it.
+    for tenth in 0..3_000 {
+        estimate.at = Duration::from_millis(100 * tenth);
+        estimate.table.max = 8_192;
+        let (next, plan) = decide(&state, &estimate, &policy, &limits);
+        state = next;
+        reasons.extend(plan.held.iter().map(|held| held.reason.clone()));
+        if let Some(change) = plan.changes.first() {
+            raised.push(tenth / 10);
+            estimate.at += Duration::from_millis(50);
+            estimate.table.max = change.new;
+            let (next, plan) = decide(&state, &estimate, &policy, &limits);
+            state = next;
+            assert_eq!(plan.changes, []);
+        }
+    }
+    reasons.dedup();
+    assert!(reasons.len() == 1 && reasons[0].starts_with("another program sets it back"), "{reasons:?}");
+    assert_eq!(raised[..4], [0, 0, 0, 0], "the first ones are answered at once");
+    // 1 s, 2 s, 4 s … 60 s apart: 300 s have room for 13.
+    assert!(raised.len() <= 13, "{raised:?}");
+}
+
+#[test]
+fn a_fight_over_steps_of_a_growing_table_is_limited_as_well() {
+    let policy = Policy::default();
+    let mut estimate = estimate(8_000, 8_192, 0.0);
+    let limits = Limits::new(&policy, &host(&estimate)).unwrap();
+    let mut state = State::default();
+    let mut raised = 0;
+    for tick in 0..600 {
+        estimate.at = Duration::from_millis(50 * tick);
+        // Two raises, then the other program's value.
+        estimate.table.count = if tick % 3 == 1 { 16_000 } else { 8_000 };
+        if tick % 3 == 0 {
+            estimate.table.max = 8_192;
+        }
+        let (next, plan) = decide(&state, &estimate, &policy, &limits);
+        state = next;
+        for change in &plan.changes {
+            estimate.table.max = change.new;
+            raised += 1;
+        }
+    }
+    assert!(raised <= 30, "{raised} raises in 30 s");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::plan::{Plan, Setting};
+use super::plan::Plan;
 use crate::model::Estimate;
 
 /// Between two looks in calm.
@@ -23,7 +23,7 @@ const LOOKS_IN_SURGE: f64 = 4.0;
 /// Where `plan`, made from the same estimate, could not have the max it wanted, looking sooner would help nobody.
 pub fn next_tick(estimate: &Estimate, plan: &Plan) -> Duration {
     let table = &estimate.table;
-    if table.max == 0 || plan.held.iter().any(|held| held.setting == Setting::Max) {
+    if table.max == 0 || plan.max_blocked {
         return CALM;
     }
     let by_growth = estimate.time_to_full.map_or(CALM, |time| time / LOOKS_UNTIL_FULL);
@@ -36,7 +36,6 @@ pub fn next_tick(estimate: &Estimate, plan: &Plan) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Held, Rule};
     use super::super::tests::estimate;
     use super::*;
 
@@ -61,8 +60,7 @@ mod tests {
     fn a_table_at_its_limit_is_looked_at_once_a_second() {
         let full = estimate(1_000, 1_000, 100.0);
         assert_eq!(next_tick(&full, &Plan::default()), URGENT);
-        let held = Held { setting: Setting::Max, rule: Rule::RaiseMax, reason: "at its ceiling".to_owned() };
-        assert_eq!(next_tick(&full, &Plan { held: vec![held], ..Plan::default() }), CALM);
+        assert_eq!(next_tick(&full, &Plan { max_blocked: true, ..Plan::default() }), CALM);
     }
 
     #[test]

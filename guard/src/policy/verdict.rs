@@ -9,10 +9,18 @@ pub(super) struct Verdict {
     pub(super) held: Option<Held>,
     /// Whether `held` is for a limit that a forecast over the mark ran into.
     pub(super) limited: bool,
+    /// Whether nothing can be done until something other than the table changes: a bound, a write that does not take.
+    pub(super) blocked: bool,
 }
 
 impl Verdict {
+    /// Nothing can be done, for this reason.
     pub(super) fn held(setting: Setting, rule: Rule, reason: String) -> Self {
+        Self { blocked: true, ..Self::reported(setting, rule, reason) }
+    }
+
+    /// Nothing needs to be done now, though the setting is not as it should be.
+    pub(super) fn reported(setting: Setting, rule: Rule, reason: String) -> Self {
         Self { held: Some(Held { setting, rule, reason }), ..Self::default() }
     }
 }

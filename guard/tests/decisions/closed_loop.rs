@@ -28,9 +28,12 @@ proptest! {
             (Just(max), 1.0..(f64::from(max) * 15.0).min(100_000.0))
         }),
         quiet in 0_u64..1_000,
+        floor in proptest::option::of(Just(1_000_000)),
         with_hooks: bool,
     ) {
-        let mut simulation = Simulation::new(Policy::default(), table(u64::from(max)), with_hooks);
+        let mut policy = Policy::default();
+        policy.table.max.floor = floor;
+        let mut simulation = Simulation::new(policy, table(u64::from(max)), with_hooks);
         simulation.run(0.0, CALM);
         // The surge begins `quiet` after a tick, or at the next tick if that comes first.
         let (_, wait) = simulation.tick();

@@ -60,7 +60,7 @@ fn plan() -> Plan {
         rule: Rule::PresizeBuckets,
         reason: "a resize would stall longer than hash.max-stall".into(),
     };
-    Plan { at: Duration::from_secs(1), changes: Vec::new(), held: vec![held] }
+    Plan { at: Duration::from_secs(1), changes: Vec::new(), held: vec![held], ..Plan::default() }
 }
 
 fn outcome(result: Effect) -> Outcome {

@@ -1,0 +1,36 @@
+//! New flows refused for a full table although the count has room: max holds for each network namespace by itself, the
+//! count that the guard reads is one namespace's.
+
+use std::time::Duration;
+
+use crate::model::Estimate;
+
+/// A reason given because of refusals stands for so long after the last of them: refusals that come now and then are not
+/// told again each time.
+const STANDS_FOR: Duration = Duration::from_mins(1);
+
+/// What is remembered of refusals from tick to tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Refusals {
+    /// max at the tick before.
+    max: Option<u64>,
+    /// When the last one was seen.
+    last: Option<Duration>,
+    /// Refused since the tick before.
+    pub(super) now: u64,
+    /// Whether there was one not long ago.
+    pub(super) lately: bool,
+}
+
+impl Refusals {
+    /// Takes in the next estimate. Only what the hooks saw counts, the statistic has other drops in it; and only while
+    /// max stood still: what an older max refused says nothing about this one.
+    pub(super) fn next(self, estimate: &Estimate) -> Self {
+        let by_hooks = estimate.insert_rate.is_some();
+        let stood = self.max.is_none_or(|max| max == estimate.table.max);
+        let now = if by_hooks && stood { estimate.table_full } else { 0 };
+        let last = if now > 0 { Some(estimate.at) } else { self.last };
+        let since = last.and_then(|last| estimate.at.checked_sub(last));
+        Self { max: Some(estimate.table.max), last, now, lately: since.is_some_and(|since| since < STANDS_FOR) }
+    }
+}
