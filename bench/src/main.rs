@@ -3,6 +3,9 @@
 mod churn_command;
 mod demo;
 mod figures;
+mod guard;
+mod hooks;
+mod put_back;
 mod signals;
 mod table;
 mod watch;
@@ -25,6 +28,8 @@ enum Command {
     Churn(churn_command::Arguments),
     /// The stock kernel and the guard under the same load, side by side; for a guest: `cargo xtask demo`
     Demo(demo::Arguments),
+    /// What watching costs a new flow, in counted instructions; for a guest: `cargo xtask bench hooks`
+    Hooks(hooks::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +37,7 @@ fn main() -> ExitCode {
     let outcome = signals::catch().and_then(|stop| match arguments.command {
         Command::Churn(arguments) => churn_command::run(&arguments, stop),
         Command::Demo(arguments) => demo::run(&arguments, stop),
+        Command::Hooks(arguments) => hooks::run(&arguments, stop),
     });
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

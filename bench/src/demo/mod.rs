@@ -1,6 +1,5 @@
 //! `conntrack-guard-bench demo`: the same load against the stock kernel, then against the same kernel with the guard.
 
-mod guard;
 mod scale;
 mod status;
 mod verdict;
@@ -17,10 +16,11 @@ use bench::churn::Churn;
 use bench::conntrack::{self, Settings};
 use bench::netns::{self, Topology};
 
-use self::guard::Guard;
 use self::verdict::Guarded;
 use crate::NotHere;
 use crate::figures;
+use crate::guard::Guard;
+use crate::put_back::{PutBack, RunFolder};
 use crate::table::grouped;
 use crate::watch::{self, Observed};
 
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     let memory = meminfo_total()?;
     check_guest(memory)?;
     fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
-    let _put_back = PutBack(Settings::read()?);
+    let _put_back = PutBack::Settings(Settings::read()?);
     let topology = Topology::create()?;
     let churn = Churn { rate: u32::try_from(scale::GUEST_RATE)?, duration: DURATION, ..Churn::default() };
     println!("{}", scale::words());
@@ -109,13 +109,14 @@ fn with_guard(
 ) -> Result<(Observed, status::Status, process::ExitStatus)> {
     let policy = out.join("policy.toml");
     fs::write(&policy, scale::policy()).with_context(|| policy.display().to_string())?;
-    let state = StateFolder::new()?;
-    let guard = Guard::start(&policy, &state.0, out, stop)?;
+    let state = RunFolder::new()?;
+    let arguments = ["--config".as_ref(), policy.as_os_str(), "--state-dir".as_ref(), state.path().as_os_str()];
+    let guard = Guard::start(&arguments, out, stop)?;
     let observed = load(churn, topology, stop)?;
     let text = guard.status_text()?;
     let file = out.join("status.json");
     fs::write(&file, &text).with_context(|| file.display().to_string())?;
-    let status = Guard::read(&text)?;
+    let status: status::Status = Guard::read(&text)?;
     // The guard puts nothing back that would cut off what is in use.
     empty(stop)?;
     Ok((observed, status, guard.stop()?))
@@ -195,34 +196,4 @@ fn slab_object_bytes() -> Result<u64> {
     // name, active objects, objects, bytes of an object
     let bytes = row.and_then(|row| row.split_whitespace().nth(2)).and_then(|field| field.parse().ok());
     bytes.context("/proc/slabinfo: no size of nf_conntrack")
-}
-
-/// Writes the settings back that were there before the demo.
-struct PutBack(Settings);
-
-impl Drop for PutBack {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.write() {
-            eprintln!("cannot put {:?} back: {error:#}", self.0);
-        }
-    }
-}
-
-/// Where the guard keeps its journal, in memory and for this run only.
-struct StateFolder(PathBuf);
-
-impl StateFolder {
-    fn new() -> Result<Self> {
-        let folder = PathBuf::from(format!("/run/conntrack-guard-demo-{}", process::id()));
-        fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for StateFolder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }

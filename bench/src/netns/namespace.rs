@@ -4,14 +4,17 @@ use std::fs::File;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 
-use super::Error;
+use super::{Error, tool, topology};
 
 /// Where `ip netns` keeps its namespaces.
 const NAMED: &str = "/run/netns";
+/// The network namespace of the thread that opens it.
+const OWN: &str = "/proc/thread-self/ns/net";
 
-/// A network namespace with a name, as `ip netns` makes them.
+/// A network namespace: one of a [`Topology`](super::Topology), as `ip netns` makes them, or one that no other program
+/// knows.
 #[derive(Clone, Debug)]
 pub struct Namespace {
     name: String,
@@ -26,7 +29,24 @@ impl Namespace {
         Ok(Self { name: name.to_owned(), handle: Arc::new(handle) })
     }
 
-    /// The name, for `ip netns exec NAME …`.
+    /// Makes a namespace that holds nothing but a loopback interface, whose packets the kernel tracks. It needs no tidying up:
+    /// it goes with its last user. The name is for messages alone.
+    pub fn tracked_loopback(name: &str) -> Result<Self, Error> {
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| match errno {
+                nix::Error::EPERM => Error::NotPermitted { what: "making a network namespace".to_owned() },
+                _ => Error::Enter { name: name.to_owned(), source: errno.into() },
+            })?;
+            tool::ip(&["link", "set", "lo", "up"])?;
+            tool::nft(&topology::rules(name))?;
+            File::open(OWN).map_err(|error| Error::file(OWN, error))
+        };
+        let outcome = thread::scope(|scope| scope.spawn(make).join());
+        let handle = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(Self { name: name.to_owned(), handle: Arc::new(handle) })
+    }
+
+    /// The name; that of a topology's namespace is for `ip netns exec NAME …` as well.
     pub fn name(&self) -> &str {
         &self.name
     }

@@ -148,8 +148,8 @@ fn connect(record: &Record) -> Result<(), Error> {
     )
 }
 
-/// A rule that asks for the state is what makes the kernel track in a namespace.
-fn rules(table: &str) -> String {
+/// A rule that asks for the state is what makes the kernel track in a namespace, also what the chain does not see.
+pub(super) fn rules(table: &str) -> String {
     format!(
         "table inet {table} {{\n\
          chain forward {{\n\

@@ -1,6 +1,7 @@
 //! Starts, asks and stops the guard, as its user would.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -11,8 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-use super::status::Status;
+use serde::de::DeserializeOwned;
 
 /// Loading its programs takes seconds in an emulated guest.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -23,15 +23,16 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// A running guard. Stopped when dropped.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(crate) struct Guard {
     program: PathBuf,
     process: Child,
     log: PathBuf,
 }
 
 impl Guard {
-    /// Starts the program that lies beside this one and returns once it answers; `folder` gets its log.
-    pub fn start(policy: &Path, state: &Path, folder: &Path, stop: &AtomicBool) -> Result<Self> {
+    /// Starts the program that lies beside this one, `conntrack-guard run ARGUMENTS`, and returns once it answers; `folder`
+    /// gets its log.
+    pub fn start(arguments: &[&OsStr], folder: &Path, stop: &AtomicBool) -> Result<Self> {
         let program = env::current_exe().context("this program's own place")?.with_file_name("conntrack-guard");
         if !program.exists() {
             bail!("{} is not there: build it, `cargo build --release -p conntrack-guard`", program.display());
@@ -39,12 +40,8 @@ impl Guard {
         let log = folder.join("guard.log");
         let file = File::create(&log).with_context(|| log.display().to_string())?;
         let process = Command::new(&program)
-            .arg("run")
-            .arg("--config")
-            .arg(policy)
-            .arg("--state-dir")
-            .arg(state)
-            .args(["--log-format", "json"])
+            .args(["run", "--log-format", "json"])
+            .args(arguments)
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
@@ -82,9 +79,14 @@ impl Guard {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// The part of the status that the demo needs.
-    pub fn read(status: &str) -> Result<Status> {
+    /// The part of that which the caller needs.
+    pub fn read<Status: DeserializeOwned>(status: &str) -> Result<Status> {
         serde_json::from_str(status).context("`conntrack-guard status --json` has another shape than expected")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id().cast_signed())
     }
 
     /// Asks it to end and waits for that.
@@ -93,7 +95,10 @@ impl Guard {
     }
 
     fn terminate(&mut self) -> Result<ExitStatus> {
-        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).context("cannot stop the guard")?;
+        // SIGCONT for one that was halted: it would hear nothing else.
+        for signal in [Signal::SIGCONT, Signal::SIGTERM] {
+            kill(self.pid(), signal).context("cannot stop the guard")?;
+        }
         let start = Instant::now();
         loop {
             if let Some(status) = self.process.try_wait()? {

@@ -1,0 +1,81 @@
+//! Removes entries through ctnetlink, without the start of a process.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket};
+
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET` (linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h).
+const GET: u16 = 1 << 8 | 1;
+/// `NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE`: without a tuple it means all entries.
+const DELETE: u16 = 1 << 8 | 2;
+/// `NLM_F_REQUEST`, `NLM_F_ACK` and `NLM_F_DUMP` (linux/netlink.h).
+const REQUEST: u16 = 1;
+const ACK: u16 = 4;
+const DUMP: u16 = 0x300;
+/// `NLMSG_ERROR`, also of an answer without an error, and `NLMSG_DONE`, the end of a dump.
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// `struct nlmsghdr`: length, type, flags, sequence number, port.
+const HEADER: usize = 16;
+/// The header and a `struct nfgenmsg` of zeroes: any family, version 0.
+const LENGTH: usize = HEADER + 4;
+const LENGTH_IN_HEADER: u32 = 20;
+
+/// Deletes all entries of the calling thread's network namespace, as `conntrack -F` does.
+pub(super) fn flush() -> Result<()> {
+    let socket = ask(DELETE, REQUEST | ACK)?;
+    match answer(&socket)? {
+        (ERROR, 0) => Ok(()),
+        (ERROR, error) => bail!("ctnetlink refused the flush: {}", nix::Error::from_raw(-error)),
+        (kind, _) => bail!("ctnetlink answered the flush with message type {kind}"),
+    }
+}
+
+/// Removes the entries of all namespaces that have timed out: a dump does (`ctnetlink_dump_table`), and there is nothing
+/// else for it to show, because all entries of the calling thread's namespace have.
+pub(super) fn reap() -> Result<()> {
+    let socket = ask(GET, REQUEST | DUMP)?;
+    let (kind, _) = answer(&socket)?;
+    ensure!(kind == DONE, "an entry that should have timed out has not: ctnetlink's dump has a message of type {kind}");
+    Ok(())
+}
+
+fn ask(kind: u16, flags: u16) -> Result<OwnedFd> {
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)
+        .context("cannot open a ctnetlink socket")?;
+    let mut message = [0; LENGTH];
+    message[..4].copy_from_slice(&LENGTH_IN_HEADER.to_ne_bytes());
+    message[4..6].copy_from_slice(&kind.to_ne_bytes());
+    message[6..8].copy_from_slice(&flags.to_ne_bytes());
+    sendto(socket.as_raw_fd(), &message, &NetlinkAddr::new(0, 0), MsgFlags::empty())
+        .context("cannot send to ctnetlink")?;
+    Ok(socket)
+}
+
+/// Type and first number of the first message that comes.
+fn answer(socket: &OwnedFd) -> Result<(u16, i32)> {
+    let mut buffer = [0; 4096];
+    let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()).context("no answer from ctnetlink")?;
+    parse(buffer.get(..length).unwrap_or_default()).context("ctnetlink answered with less than a message")
+}
+
+fn parse(message: &[u8]) -> Option<(u16, i32)> {
+    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
+    let number = i32::from_ne_bytes(message.get(HEADER..HEADER + 4)?.try_into().ok()?);
+    Some((kind, number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_read_from_behind_the_header() {
+        let mut message = [0; 36];
+        message[4..6].copy_from_slice(&ERROR.to_ne_bytes());
+        message[16..20].copy_from_slice(&(-1i32).to_ne_bytes());
+        assert_eq!(parse(&message), Some((ERROR, -1)));
+        assert_eq!(parse(&message[..18]), None);
+    }
+}

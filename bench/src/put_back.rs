@@ -1,0 +1,62 @@
+//! What a run leaves as it found it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use anyhow::{Context, Result};
+use bench::conntrack::Settings;
+
+/// Puts back on its drop what was there before.
+pub(crate) enum PutBack {
+    /// The table's settings.
+    Settings(Settings),
+    /// A file's content.
+    File(&'static str, String),
+}
+
+impl PutBack {
+    /// Writes a file, whose content of now comes back.
+    pub fn file(path: &'static str, content: &str) -> Result<Self> {
+        let found = fs::read_to_string(path).context(path)?;
+        fs::write(path, content).context(path)?;
+        Ok(Self::File(path, found))
+    }
+}
+
+impl Drop for PutBack {
+    fn drop(&mut self) {
+        let outcome = match self {
+            Self::Settings(settings) => settings.write(),
+            Self::File(path, content) => fs::write(*path, content).context(*path),
+        };
+        if let Err(error) = outcome {
+            eprintln!("cannot put a setting back: {error:#}");
+        }
+    }
+}
+
+/// A folder in memory, for this run only.
+pub(crate) struct RunFolder(PathBuf);
+
+impl RunFolder {
+    /// Makes it.
+    pub fn new() -> Result<Self> {
+        let folder = PathBuf::from(format!("/run/conntrack-guard-bench-{}", process::id()));
+        fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
+        Ok(Self(folder))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}
