@@ -115,6 +115,11 @@ impl Statistics {
         Ok(Self { names, rows })
     }
 
+    /// Whether this kernel has such a column.
+    pub fn has(&self, column: &str) -> bool {
+        self.names.iter().any(|name| name == column)
+    }
+
     /// What a column counted since `earlier`; 0 where this kernel has no such column.
     pub fn since(&self, earlier: &Self, column: &str) -> u64 {
         let Some(index) = self.names.iter().position(|name| name == column) else { return 0 };

@@ -2,36 +2,42 @@
 
 use guard_ebpf::{CHAIN_LENGTHS, Slot};
 
-use crate::maps::{NODE_NEXT, field};
+use crate::{
+    hooks::count,
+    maps::NODE_NEXT,
+    memory::{Memory, Node, pointer},
+};
 
-/// The kernel's `struct hlist_nulls_node`.
-pub enum Node {}
-
-/// Entries from `first` to the end of its chain, at most `CHAIN_LENGTHS - 1`.
+/// Counts the chain that begins at `first` in the histogram of its direction.
 ///
-/// A chain ends with a "nulls" value: bit 0 is set and the rest is the bucket's number (include/linux/list_nulls.h).
-/// The caller is inside the bucket's lock, so the chain does not move.
+/// A chain ends with a "nulls" value: bit 0 is set and the rest is the bucket's number (include/linux/list_nulls.h), which
+/// must be `bucket`: a walk that ends elsewhere went wrong, and is counted as strayed instead. The caller is inside the
+/// bucket's lock, so the chain does not move.
 ///
 /// # Safety
-/// `first` must be `hnnode.next` of an entry in the table, `slot` this CPU's.
+/// `first` must be the first node of a chain or the `next` of an entry in it, `slot` this CPU's.
 #[inline(always)]
-pub unsafe fn length(first: *const Node, slot: *mut Slot) -> usize {
+pub unsafe fn measure<M: Memory>(first: *const Node, bucket: u32, direction: usize, slot: *mut Slot) {
     let mut node = first;
     let mut nodes = 0;
-    while nodes < CHAIN_LENGTHS - 1 && !is_nulls(node, slot) {
-        // SAFETY: an entry's node, whose `next` is at this offset.
-        node = unsafe { field(node, NODE_NEXT.load()) };
+    // The verifier refuses arithmetic on a kernel pointer; what comes back from the slot is a plain number to it.
+    let mut bits = park(node as u64, slot);
+    while nodes < CHAIN_LENGTHS - 1 && bits & 1 == 0 {
+        // SAFETY: an entry's node.
+        node = unsafe { pointer::<M, Node, Node>(node, NODE_NEXT.load()) };
+        bits = park(node as u64, slot);
         nodes += 1;
+    }
+    if bits & 1 == 1 && bits >> 1 != u64::from(bucket) {
+        // SAFETY: this CPU's slot; bottom halves are off.
+        unsafe { count(&raw mut (*slot).strayed) };
+        return;
     }
     // Parked, so that the verifier takes the length for any number and need not follow each length to the program's end.
     // The mask then bounds the index for good.
-    park(nodes as u64, slot) as usize & (CHAIN_LENGTHS - 1)
-}
-
-#[inline(always)]
-fn is_nulls(node: *const Node, slot: *mut Slot) -> bool {
-    // The verifier refuses arithmetic on a kernel pointer; what comes back from the slot is a plain number to it.
-    park(node as u64, slot) & 1 == 1
+    let length = park(nodes as u64, slot) as usize & (CHAIN_LENGTHS - 1);
+    // SAFETY: this CPU's slot, and an index inside the histogram.
+    unsafe { count((&raw mut (*slot).chains[direction]).cast::<u64>().add(length)) };
 }
 
 #[inline(always)]

@@ -1,5 +1,5 @@
-//! What both halves share: the layout of the per-CPU slots. The kernel half writes, the daemon reads the same memory
-//! through `mmap`, so every type is `repr(C)` and its size is asserted.
+//! What both halves share: the layout of the per-CPU slots and of the rare events. The kernel half writes, the daemon
+//! reads the same memory through `mmap`, so every type is `repr(C)` and its size is asserted.
 #![no_std]
 
 /// Places of a chain-length histogram: lengths 0 to 126 exactly, then "127 or longer".
@@ -14,6 +14,23 @@ pub const ORIGINAL: usize = 0;
 /// Index of the chain of the reply tuple in [`Slot::chains`] (`IP_CT_DIR_REPLY`).
 pub const REPLY: usize = 1;
 
+/// Network namespaces told apart on each CPU; a power of two. Those that meet in one place count as "other".
+pub const NAMESPACES: usize = 64;
+
+/// States of `enum tcp_conntrack` (include/uapi/linux/netfilter/nf_conntrack_tcp.h) told apart; a power of two.
+pub const TCP_STATES: usize = 16;
+
+/// Places of [`Slot::destroys`]: each TCP state, then UDP, ICMP and ICMPv6, everything else; each without and with
+/// `IPS_ASSURED`.
+pub const FATES: usize = 2 * (TCP_STATES + 3);
+
+/// First place of UDP in [`Slot::destroys`].
+pub const UDP_FATE: usize = 2 * TCP_STATES;
+/// First place of ICMP and ICMPv6.
+pub const ICMP_FATE: usize = UDP_FATE + 2;
+/// First place of all other protocols.
+pub const OTHER_FATE: usize = ICMP_FATE + 2;
+
 /// What one CPU counted since the programs were attached. Counters only grow.
 ///
 /// One slot for each possible CPU, each on cache lines of its own: no other CPU writes to it.
@@ -22,20 +39,71 @@ pub const REPLY: usize = 1;
 pub struct Slot {
     /// Entries that `__nf_conntrack_hash_insert` put into the table.
     pub inserts: u64,
-    /// Entries freed that `inserts` had counted.
-    pub destroys: u64,
     /// Entries freed that a clash resolution had inserted in the reply direction only.
     pub reply_only_destroys: u64,
     /// `early_drop` found nothing to evict: the new flow was refused.
     pub table_full: u64,
     /// `early_drop` made room; one call evicts every entry of a chain that it may, so the statistic counts more.
     pub early_drops: u64,
+    /// `nf_ct_resolve_clash` dropped the later packet.
+    pub clashes_lost: u64,
+    /// `nf_ct_resolve_clash` let the later packet through.
+    pub clashes_resolved: u64,
+    /// Of those: by inserting the loser in the reply direction only.
+    pub reply_only_inserts: u64,
+    /// Walks that ended in another bucket's end marker: the offsets or the table's address are wrong.
+    pub strayed: u64,
     /// Where the walk parks a value so that the verifier forgets what it knew of it. Not a counter.
     pub scratch: u64,
-    /// Other entries found in the chains of each inserted entry, by direction and length.
+    /// Inserts in network namespaces that found their place in `namespaces` taken.
+    pub other_namespaces: u64,
+    /// Inserts by network namespace, at `inum % NAMESPACES`.
+    pub namespaces: [Namespace; NAMESPACES],
+    /// Entries freed that `inserts` had counted, by protocol, last state and `IPS_ASSURED`.
+    pub destroys: [u64; FATES],
+    /// Other entries found in the chains of the inserts that were walked, by direction and length.
     pub chains: [[u64; CHAIN_LENGTHS]; 2],
 }
 
-const _: () =
-    assert!(size_of::<Slot>() == 64 + 2 * 8 * CHAIN_LENGTHS, "the slots are one array: no padding between them");
-const _: () = assert!(CHAIN_LENGTHS.is_power_of_two());
+/// Inserts of one network namespace on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Namespace {
+    /// `ns.inum` of the `struct net`, as in `/proc/PID/ns/net`; 0 while the place is free.
+    pub inum: u32,
+    /// Keeps `inserts` aligned.
+    pub unused: u32,
+    /// Entries inserted.
+    pub inserts: u64,
+}
+
+/// The hash table was resized: `nf_conntrack_hash_resize` returned.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Resize {
+    /// `CLOCK_BOOTTIME` at its return, nanoseconds; 0 where the kernel has no such helper.
+    pub at: u64,
+    /// Nanoseconds from its call to its return, the wait for its lock included.
+    pub took: u64,
+    /// The writer's cgroup (`bpf_get_current_cgroup_id`).
+    pub cgroup: u64,
+    /// Buckets before; 0 if unknown.
+    pub from: u32,
+    /// Buckets after; 0 if unknown.
+    pub to: u32,
+    /// Buckets asked for.
+    pub asked: u32,
+    /// The writer's process (thread group).
+    pub pid: u32,
+    /// What the function returned: 0 or a negative error number.
+    pub result: i32,
+    /// Keeps the size a multiple of 8.
+    pub unused: u32,
+    /// The writer's command, NUL-terminated.
+    pub comm: [u8; 16],
+}
+
+const _: () = assert!(size_of::<Namespace>() == 16);
+const _: () = assert!(size_of::<Resize>() == 64);
+const _: () = assert!(size_of::<Slot>() % 64 == 0, "the slots are one array: each starts on a cache line");
+const _: () = assert!(CHAIN_LENGTHS.is_power_of_two() && NAMESPACES.is_power_of_two() && TCP_STATES.is_power_of_two());

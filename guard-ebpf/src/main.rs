@@ -1,4 +1,7 @@
 //! The programs' entry points. Each takes its arguments off the context and hands on to a hook.
+//!
+//! Every hook comes twice: as fentry or fexit, whose pointers the verifier knows, and as kprobe or kretprobe for kernels
+//! that cannot attach the former to a module's function. The loader takes one of the two.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -15,41 +18,121 @@
 mod chain;
 mod hooks;
 mod maps;
+mod memory;
 
 use aya_ebpf::{
-    EbpfContext as _,
-    macros::{fentry, fexit},
-    programs::{FEntryContext, FExitContext},
+    EbpfContext,
+    macros::{fentry, fexit, kprobe, kretprobe},
+    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
 
-use crate::maps::Conn;
+use crate::{
+    hooks::{clash, delete, drop, insert, resize},
+    memory::{Conn, Probed, SkBuff, Typed},
+};
 
-/// `void __nf_conntrack_hash_insert(struct nf_conn *ct, unsigned int hash, unsigned int reply_hash)`, out of line on
-/// all kernels looked at, and on the way of packets and of ctnetlink alike. At its exit the entry is the head of both
-/// its chains, so the walk needs neither a hash nor the table's address.
-#[fexit(function = "__nf_conntrack_hash_insert")]
-pub fn hash_insert(ctx: FExitContext) -> i32 {
-    hooks::insert::inserted(ctx.arg::<*const Conn>(0));
+// void __nf_conntrack_hash_insert(struct nf_conn *ct, unsigned int hash, unsigned int reply_hash), out of line on all
+// kernels looked at, and on the way of packets and of ctnetlink alike.
+
+/// Counts every insert and measures the chains of some. Before the insert: the walk starts at the bucket.
+#[fentry]
+pub fn insert_sampled(ctx: FEntryContext) -> i32 {
+    insert::sampled::<Typed>(ctx.arg::<*const Conn>(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
-/// `bool early_drop(struct net *net, unsigned int hash)`: called only when the table is full.
-#[fexit(function = "early_drop")]
+/// Counts every insert and measures its chains. After the insert: the entry is the head of both its chains, so the walk
+/// needs no table address, and its pointers are the kernel's own types.
+#[fexit]
+pub fn insert_walked(ctx: FExitContext) -> i32 {
+    insert::walked(ctx.arg::<*const Conn>(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+#[kprobe]
+pub fn insert_probed(ctx: ProbeContext) -> u32 {
+    if let (Some(conn), Some(hash), Some(reply_hash)) = (ctx.arg::<*const Conn>(0), ctx.arg(1), ctx.arg(2)) {
+        insert::sampled::<Probed>(conn, hash, reply_hash);
+    }
+    0
+}
+
+// void nf_conntrack_free(struct nf_conn *ct): every entry's end, where the kernel's own count goes down too.
+
+#[fentry]
+pub fn free(ctx: FEntryContext) -> i32 {
+    delete::freed::<Typed>(ctx.arg::<*const Conn>(0));
+    0
+}
+
+#[kprobe]
+pub fn free_probed(ctx: ProbeContext) -> u32 {
+    if let Some(conn) = ctx.arg::<*const Conn>(0) {
+        delete::freed::<Probed>(conn);
+    }
+    0
+}
+
+// bool early_drop(struct net *net, unsigned int hash): called only when the table is full.
+
+#[fexit]
 pub fn early_drop(ctx: FExitContext) -> i32 {
-    // The return value follows the two arguments. Read here and not through `bpf_get_func_ret`, which older kernels
-    // lack; the function returns a bool, so only the lowest byte is defined.
-    // SAFETY: an fexit context of a function with two arguments holds three words.
-    let returned = unsafe { *ctx.as_ptr().cast::<u64>().add(2) };
-    hooks::drop::early_dropped(returned as u8 != 0);
+    // Only the lowest byte of a bool is defined.
+    drop::early_dropped(returned(&ctx, 2) as u8 != 0);
     0
 }
 
-/// `void nf_conntrack_free(struct nf_conn *ct)`: every entry's end, where the kernel's own count goes down too.
-/// `nf_ct_destroy` has no typed entry to read the status from.
-#[fentry(function = "nf_conntrack_free")]
-pub fn conntrack_free(ctx: FEntryContext) -> i32 {
-    hooks::delete::freed(ctx.arg::<*const Conn>(0));
+#[kretprobe]
+pub fn early_drop_probed(ctx: RetProbeContext) -> u32 {
+    drop::early_dropped(ctx.ret::<u8>() != 0);
     0
+}
+
+// int nf_ct_resolve_clash(struct sk_buff *skb, struct nf_conntrack_tuple_hash *h, u32 reply_hash)
+
+#[fexit]
+pub fn resolve_clash(ctx: FExitContext) -> i32 {
+    clash::resolved(Some(ctx.arg::<*const SkBuff>(0)), returned(&ctx, 3) as u32);
+    0
+}
+
+#[kretprobe]
+pub fn resolve_clash_probed(ctx: RetProbeContext) -> u32 {
+    clash::resolved(None, ctx.ret());
+    0
+}
+
+// int nf_conntrack_hash_resize(unsigned int hashsize)
+
+#[fentry]
+pub fn resize(_ctx: FEntryContext) -> i32 {
+    resize::began();
+    0
+}
+
+#[fexit]
+pub fn resized(ctx: FExitContext) -> i32 {
+    resize::ended(Some(ctx.arg(0)), returned(&ctx, 1) as i32);
+    0
+}
+
+#[kprobe]
+pub fn resize_probed(_ctx: ProbeContext) -> u32 {
+    resize::began();
+    0
+}
+
+#[kretprobe]
+pub fn resized_probed(ctx: RetProbeContext) -> u32 {
+    resize::ended(None, ctx.ret());
+    0
+}
+
+/// What the hooked function returned: it follows the `arguments` in an fexit context. Read here and not through
+/// `bpf_get_func_ret`, which kernels before 5.17 lack.
+fn returned(ctx: &FExitContext, arguments: usize) -> u64 {
+    // SAFETY: an fexit context holds the arguments and the return value, one word each; the verifier checks it.
+    unsafe { *ctx.as_ptr().cast::<u64>().add(arguments) }
 }
 
 #[cfg(not(test))]

@@ -1,34 +1,75 @@
-//! The programs' memory: one slot a CPU, and the constants that the loader sets.
+//! The programs' memory: one slot a CPU, the ring of rare events, and the constants that the loader sets.
 
-use aya_ebpf::{Global, bindings::BPF_F_MMAPABLE, helpers::bpf_get_smp_processor_id, macros::map, maps::Array};
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_MMAPABLE,
+    helpers::bpf_get_smp_processor_id,
+    macros::map,
+    maps::{Array, HashMap, RingBuf},
+};
 use guard_ebpf::Slot;
-
-/// The kernel's `struct nf_conn`; its fields are reached through the offsets below only.
-pub enum Conn {}
 
 /// One slot for each possible CPU; the loader sets the number. A plain array and not a per-CPU one because only plain
 /// arrays can be mapped: reading it then takes no system call.
 #[map]
 static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-// Byte offsets from this kernel's BTF. The loader sets them before it freezes the section, so the verifier takes them
-// for constants. The names are what the loader looks for.
+/// What happens too rarely for a counter: resizes.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// `nf_conn.status`
-#[unsafe(no_mangle)]
-pub static STATUS: Global<u32> = Global::new(0);
-/// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].hnnode.next`
-#[unsafe(no_mangle)]
-pub static ORIGINAL_NEXT: Global<u32> = Global::new(0);
-/// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].hnnode.pprev`
-#[unsafe(no_mangle)]
-pub static ORIGINAL_PPREV: Global<u32> = Global::new(0);
-/// `nf_conn.tuplehash[IP_CT_DIR_REPLY].hnnode.next`
-#[unsafe(no_mangle)]
-pub static REPLY_NEXT: Global<u32> = Global::new(0);
-/// `hlist_nulls_node.next`
-#[unsafe(no_mangle)]
-pub static NODE_NEXT: Global<u32> = Global::new(0);
+/// When the resize that a thread is in began, and how many buckets there were. One at a time runs, others wait.
+#[map]
+pub static RESIZES: HashMap<u64, Began> = HashMap::with_max_entries(64, 0);
+
+/// The begin of a resize.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Began {
+    /// `bpf_ktime_get_ns`
+    pub at: u64,
+    /// `nf_conntrack_htable_size`
+    pub buckets: u64,
+}
+
+/// Constants that the loader sets before it freezes their section, so that the verifier takes them for constants and
+/// leaves out the branches that they rule out. The names are what the loader looks for.
+macro_rules! constants {
+    ($($(#[$doc:meta])+ $name:ident: $type:ty;)+) => {
+        $($(#[$doc])+ #[unsafe(no_mangle)] pub static $name: Global<$type> = Global::new(0);)+
+    };
+}
+
+constants! {
+    /// `nf_conn.status`
+    STATUS: u32;
+    /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].hnnode.next`
+    ORIGINAL_NEXT: u32;
+    /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].hnnode.pprev`
+    ORIGINAL_PPREV: u32;
+    /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].hnnode.next`
+    REPLY_NEXT: u32;
+    /// `hlist_nulls_node.next`
+    NODE_NEXT: u32;
+    /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].tuple.dst.protonum`
+    PROTONUM: u32;
+    /// `nf_conn.proto.tcp.state`
+    TCP_STATE: u32;
+    /// Not 0: kernels whose verifier refuses loads through a union.
+    UNION_BY_HELPER: u32;
+    /// `nf_conn.ct_net`
+    CT_NET: u32;
+    /// `net.ns.inum`
+    NET_INUM: u32;
+    /// `sk_buff._nfct`
+    SKB_NFCT: u32;
+    /// An insert is walked when its number on this CPU has none of these bits: 63 walks one in 64.
+    WALK_MASK: u64;
+    /// Address of the variable `nf_conntrack_hash`; 0: no walk from the bucket.
+    HASH_TABLE: u64;
+    /// Address of the variable `nf_conntrack_htable_size`; 0: unknown.
+    TABLE_SIZE: u64;
+}
 
 /// This CPU's slot. `None` never happens where the loader made a slot for each possible CPU; the verifier asks for it.
 #[inline(always)]
@@ -36,18 +77,4 @@ pub fn slot() -> Option<*mut Slot> {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     SLOTS.get_ptr_mut(cpu)
-}
-
-/// Reads a field of a kernel object.
-///
-/// The programs' pointers carry the kernel's type (their context's arguments do), so the load is one instruction, and
-/// the kernel turns a fault into a zero.
-///
-/// # Safety
-/// `object` must come from the context or from another `field`, unchanged, and `offset` from BTF: the verifier refuses
-/// the program otherwise.
-#[inline(always)]
-pub unsafe fn field<T: Copy, O>(object: *const O, offset: u32) -> T {
-    // SAFETY: see above; the verifier proves it at load.
-    unsafe { object.cast::<u8>().add(offset as usize).cast::<T>().read_volatile() }
 }

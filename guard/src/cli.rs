@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::actuate::{AccessError, STATE_DIR};
 use crate::config;
+use crate::kernel::{BackEnd, Walk};
 use crate::report::log::Format;
 
 /// Keeps nf_conntrack's table right by itself: within bounds, with reasons, and with a way back
@@ -79,6 +80,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub state_dir: PathBuf,
 
+    /// Take only this way of measuring; by default each signal takes the best that works here
+    #[arg(long, value_name = "BACK_END", value_enum)]
+    pub backend: Option<BackEnd>,
+
+    /// Which inserts have their hash chains measured; every insert costs more on the path of new connections
+    #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
+    pub walk: Walk,
+
     /// How to log, on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: Format,
@@ -105,6 +114,10 @@ pub struct SupportArgs {
     /// Print the answer as one JSON object
     #[arg(long)]
     pub json: bool,
+
+    /// Try only this way of measuring
+    #[arg(long, value_name = "BACK_END", value_enum)]
+    pub backend: Option<BackEnd>,
 }
 
 /// `restore`
@@ -230,7 +243,13 @@ mod tests {
         let all: Vec<_> = command.get_subcommands().map(flags).collect();
         assert_eq!(
             all,
-            ["run config dry-run state-dir log-format", "status json", "check ", "support json", "restore state-dir"]
+            [
+                "run config dry-run state-dir backend walk log-format",
+                "status json",
+                "check ",
+                "support json backend",
+                "restore state-dir"
+            ]
         );
         let code = |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|error| error.exit_code()).unwrap_err();
         assert_eq!(code("conntrack-guard"), 2);

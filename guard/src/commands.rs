@@ -44,7 +44,8 @@ pub fn check(args: &CheckArgs) -> Result<(), Failure> {
 
 /// `support`
 pub fn support(args: &SupportArgs) -> Result<(), Failure> {
-    let support = kernel::support::probe(Path::new(ROOT));
+    let support =
+        kernel::support::probe(Path::new(ROOT), kernel::Options { back_end: args.backend, ..Default::default() });
     if args.json { print_json(&support) } else { print(&SupportScreen(&support).to_string()) }
 }
 

@@ -126,7 +126,8 @@ pub(crate) mod tests {
         let limits = Limits::new(&policy, &host).unwrap();
         let mode = Mode::Enforce;
         let horizon = policy.table.horizon;
-        let reporter = Reporter::new(&Start { mode, limits: &limits, horizon, found: &found, no_hooks: None });
+        let reporter =
+            Reporter::new(&Start { mode, limits: &limits, horizon, found: &found, hooks: Err(String::new()) });
         Control::new(kernel.root().into(), observer, policy, limits, actuator, reporter)
     }
 

@@ -15,7 +15,7 @@ use crate::cli::{Failure, RunArgs};
 use crate::config::{self, Policy};
 use crate::control::Control;
 use crate::figures::time;
-use crate::kernel::Hooks;
+use crate::kernel::{self, Hooks};
 use crate::observe::{Observer, Sample};
 use crate::policy::{Host, Limits};
 use crate::report::{self, Mode, Reporter, Server, Start};
@@ -37,14 +37,12 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         let mut stop = Stop::listen()?;
         let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
         let actuator = actuator(mode, root, &args.state_dir, &policy)?;
-        let (hooks, no_hooks) = match Hooks::attach() {
-            Ok(hooks) => (Some(hooks), None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        let start = Start { mode, limits: &limits, horizon: policy.table.horizon, found: &found, no_hooks };
+        let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk });
+        let told = hooks.as_ref().map(Hooks::signals).map_err(ToString::to_string);
+        let start = Start { mode, limits: &limits, horizon: policy.table.horizon, found: &found, hooks: told };
         let reporter = Reporter::new(&start);
         let server = tokio::spawn(server.run(reporter.status()));
-        let observer = Observer::new(root, hooks);
+        let observer = Observer::new(root, hooks.ok());
         let mut control = Control::new(root.into(), observer, policy, limits, actuator, reporter);
         let ended = until_stopped(&mut control, &mut stop, &args.state_dir, WRITE_LIMIT).await;
         // Takes the socket away.

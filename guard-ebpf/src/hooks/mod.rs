@@ -1,8 +1,10 @@
 //! What each hooked function means for the counters.
 
+pub mod clash;
 pub mod delete;
 pub mod drop;
 pub mod insert;
+pub mod resize;
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
@@ -11,7 +13,7 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 /// # Safety
 /// `counter` must point into this CPU's slot.
 #[inline(always)]
-unsafe fn count_interruptible(counter: *mut u64) {
+pub unsafe fn count_interruptible(counter: *mut u64) {
     // The intrinsic, because `AtomicU64::fetch_add` is left out of `core` on targets without compare-and-swap. Relaxed
     // and its result unused, it is the one atomic instruction that kernels have always had.
     // SAFETY: a live, aligned map value.
@@ -23,7 +25,7 @@ unsafe fn count_interruptible(counter: *mut u64) {
 /// # Safety
 /// `counter` must point into this CPU's slot, and the hooked function must run with bottom halves off.
 #[inline(always)]
-unsafe fn count(counter: *mut u64) {
+pub unsafe fn count(counter: *mut u64) {
     // SAFETY: a live, aligned map value.
     unsafe { *counter += 1 };
 }

@@ -18,6 +18,12 @@ pub enum Error {
     /// The BTF file is not what the kernel's documentation says.
     #[error("the kernel's BTF cannot be read: {0}")]
     BadBtf(&'static str),
+    /// No fentry and fexit on this kernel.
+    #[error("{0}")]
+    NoTracing(String),
+    /// The user wants proc readings only.
+    #[error("programs are not wanted (--backend proc)")]
+    NotWanted,
     /// The kernel has no such function, or not as one piece.
     #[error("the kernel's BTF has no function {0}: is nf_conntrack loaded, and built with BTF?")]
     NoFunction(String),

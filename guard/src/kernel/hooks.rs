@@ -1,209 +1,193 @@
-//! Loads the eBPF programs and attaches them to `nf_conntrack`'s functions.
-//!
-//! aya reads the object and makes the maps. The programs are loaded here: on most distributions their functions are a
-//! module's, and aya cannot name a module's BTF to the kernel.
+//! The attached programs: each signal by the best back end that this kernel allows it, and what they counted.
 
-use std::{
-    collections::{HashMap, HashSet},
-    ffi::CString,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-    path::Path,
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, Resize, TCP_STATES, UDP_FATE};
+use serde::Serialize;
+
+use super::{
+    Error,
+    object::{KernelHalf, Maps, syscall},
+    perf,
+    signals::{BackEnd, How, Program, SAMPLED, Signal, Walk, programs},
+    sys,
 };
+use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, ResizeEvent, TableFull};
 
-use aya::maps::MapData;
-use aya_obj::{EbpfSectionKind, Object, generated::bpf_attach_type};
-use guard_ebpf::{ORIGINAL, REPLY};
-
-use super::{Error, btf::Btf, slots::Slots, sys};
-use crate::observe::{Chains, HookTotals};
-
-/// The kernel half, built by build.rs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
-
-/// The module that the hooked functions live in, where they are not built in.
-const MODULE: &str = "nf_conntrack";
-
-/// One program: its name in the object, the function it watches, and how.
-struct Hook {
-    program: &'static str,
-    function: &'static str,
-    arguments: usize,
-    attach: bpf_attach_type,
+/// What to attach.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Only this back end; `None`: the best of each signal.
+    pub back_end: Option<BackEnd>,
+    /// Which inserts are walked.
+    pub walk: Walk,
 }
 
-const HOOKS: [Hook; 3] = [
-    Hook {
-        program: "hash_insert",
-        function: "__nf_conntrack_hash_insert",
-        arguments: 3,
-        attach: bpf_attach_type::BPF_TRACE_FEXIT,
-    },
-    Hook { program: "early_drop", function: "early_drop", arguments: 2, attach: bpf_attach_type::BPF_TRACE_FEXIT },
-    Hook {
-        program: "conntrack_free",
-        function: "nf_conntrack_free",
-        arguments: 1,
-        attach: bpf_attach_type::BPF_TRACE_FENTRY,
-    },
-];
-
-/// The programs' offsets into the kernel's structs: the constant's name in the object, the struct, the member.
-const OFFSETS: [(&str, &str, &[&str]); 5] = [
-    ("STATUS", "nf_conn", &["status"]),
-    ("ORIGINAL_NEXT", "nf_conn", &["tuplehash", "0", "hnnode", "next"]),
-    ("ORIGINAL_PPREV", "nf_conn", &["tuplehash", "0", "hnnode", "pprev"]),
-    ("REPLY_NEXT", "nf_conn", &["tuplehash", "1", "hnnode", "next"]),
-    ("NODE_NEXT", "hlist_nulls_node", &["next"]),
-];
-
-/// The programs, accepted by the verifier and not attached yet.
-pub struct Programs {
-    loaded: Vec<(&'static Hook, OwnedFd)>,
-    slots: Slots,
-    // The programs hold the maps as well; kept so that their life is plain to see.
-    _maps: Vec<MapData>,
+/// What became of one signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attached {
+    /// The signal.
+    pub signal: Signal,
+    /// Its back end; `None`: it is off.
+    pub back_end: Option<BackEnd>,
+    /// Why each better back end was not taken.
+    pub why: Vec<String>,
 }
 
-/// The programs, attached. Dropping it detaches them and frees their maps; nothing is pinned.
+/// The attached programs. Dropping it detaches them and frees their maps; nothing is pinned.
 pub struct Hooks {
-    programs: Programs,
+    signals: Vec<Attached>,
+    /// One insert in so many is walked; 0: none.
+    walked: u64,
+    programs: Vec<OwnedFd>,
     _links: Vec<OwnedFd>,
-}
-
-impl Programs {
-    /// Reads the layouts from BTF, makes the maps and has the verifier check the programs.
-    pub fn load() -> Result<Self, Error> {
-        let module = Path::new("/sys/kernel/btf").join(MODULE).exists().then_some(MODULE);
-        let btf = Btf::read(Path::new("/"), module)?;
-        let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
-        set_offsets(&mut object, &btf)?;
-        let functions = functions(&btf)?;
-        drop(btf);
-
-        let cpus = aya::util::nr_cpus().map_err(|(file, source)| syscall(&format!("reading {file}"), source))?;
-        let maps = make_maps(&mut object, cpus)?;
-        relocate(&mut object, &maps)?;
-        let slots = maps.iter().find(|(name, _)| name == "SLOTS");
-        let (_, slots) = slots.ok_or_else(|| Error::Object("it has no map SLOTS".to_owned()))?;
-        let slots = Slots::map(slots.fd(), cpus).map_err(|source| syscall("mmap of the slots", source))?;
-
-        let module = module.map(sys::module_btf).transpose();
-        let module = module.map_err(|source| syscall("BPF_BTF_GET_NEXT_ID for the module nf_conntrack", source))?;
-        let module = module.as_ref().map(|fd| fd.as_fd());
-        let loaded = HOOKS
-            .iter()
-            .zip(functions)
-            .map(|(hook, function)| Ok((hook, load(&object, hook, function, module)?)))
-            .collect::<Result<_, Error>>()?;
-        Ok(Self { loaded, slots, _maps: maps.into_iter().map(|(_, map)| map).collect() })
-    }
-
-    /// Attaches all programs, or none.
-    pub fn attach(self) -> Result<Hooks, Error> {
-        let attach = |(hook, program): &(&Hook, OwnedFd)| {
-            sys::attach_tracing(program.as_fd())
-                .map_err(|source| syscall(&format!("attaching to {}", hook.function), source))
-        };
-        let links = self.loaded.iter().map(attach).collect::<Result<_, _>>()?;
-        Ok(Hooks { programs: self, _links: links })
-    }
+    maps: Maps,
 }
 
 impl Hooks {
-    /// Loads and attaches the programs.
-    pub fn attach() -> Result<Self, Error> {
-        Programs::load()?.attach()
+    /// Loads and attaches what this kernel allows. An error means that nothing is attached.
+    pub fn attach(options: Options) -> Result<Self, Error> {
+        if options.back_end == Some(BackEnd::Proc) {
+            return Err(Error::NotWanted);
+        }
+        let (hooks, union_refused) = Self::attach_as(options, false)?;
+        // Verifiers of older kernels refuse the load of the TCP state through its union.
+        if union_refused { Self::attach_as(options, true).map(|(hooks, _)| hooks) } else { Ok(hooks) }
     }
 
-    /// What they counted since.
-    pub fn read(&self) -> HookTotals {
-        let sum = self.programs.slots.sum();
-        HookTotals {
-            inserts: sum.inserts,
-            destroys: sum.destroys,
-            reply_only_destroys: sum.reply_only_destroys,
-            table_full: sum.table_full,
-            early_drops: sum.early_drops,
-            missed: self.missed(),
-            chains: Chains { original: sum.chains[ORIGINAL].to_vec(), reply: sum.chains[REPLY].to_vec() },
+    fn attach_as(options: Options, union_by_helper: bool) -> Result<(Self, bool), Error> {
+        let (half, maps) = KernelHalf::prepare(union_by_helper)?;
+        // From the bucket there is no walk without the table's address, so then every insert is walked from its entry.
+        let walk = if half.table_known { options.walk } else { Walk::Every };
+        let mut hooks = Self { signals: Vec::new(), walked: 0, programs: Vec::new(), _links: Vec::new(), maps };
+        let (mut first_error, mut union_refused) = (None, false);
+        for signal in Signal::ALL {
+            let mut attached = Attached { signal, back_end: None, why: Vec::new() };
+            for back_end in BackEnd::WITH_PROGRAMS {
+                if options.back_end.is_some_and(|wanted| wanted != back_end) {
+                    continue;
+                }
+                match hooks.take(&half, &programs(signal, back_end, walk)) {
+                    Ok(()) => {
+                        attached.back_end = Some(back_end);
+                        break;
+                    }
+                    Err(error) => {
+                        let verifier = matches!(error, Error::Verifier { .. });
+                        union_refused |= verifier && signal == Signal::Destroys && back_end == BackEnd::Tracing;
+                        attached.why.push(format!("{}: {error}", back_end.name()));
+                        first_error.get_or_insert(error);
+                    }
+                }
+            }
+            if signal == Signal::Inserts {
+                hooks.walked = match (attached.back_end, walk) {
+                    (Some(BackEnd::Tracing), Walk::Every) => 1,
+                    (Some(_), _) if half.table_known => SAMPLED,
+                    _ => 0,
+                };
+            }
+            hooks.signals.push(attached);
         }
+        match first_error {
+            Some(error) if hooks.signals.iter().all(|attached| attached.back_end.is_none()) => {
+                if union_refused && !union_by_helper { Ok((hooks, true)) } else { Err(error) }
+            }
+            _ => Ok((hooks, union_refused && !union_by_helper)),
+        }
+    }
+
+    /// Loads and attaches all of these programs, or none.
+    fn take(&mut self, half: &KernelHalf, wanted: &[Program]) -> Result<(), Error> {
+        let mut taken = Vec::new();
+        for program in wanted {
+            let loaded = half.load(program)?;
+            let link = match program.how {
+                How::Tracing(_) => sys::attach_tracing(loaded.as_fd()),
+                How::Kprobe => perf::attach_kprobe(loaded.as_fd(), program.function, false),
+                How::Kretprobe => perf::attach_kprobe(loaded.as_fd(), program.function, true),
+            };
+            taken
+                .push((loaded, link.map_err(|source| syscall(&format!("attaching to {}", program.function), source))?));
+        }
+        let (programs, links): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
+        self.programs.extend(programs);
+        self._links.extend(links);
+        Ok(())
+    }
+
+    /// Which back end each signal has.
+    pub fn signals(&self) -> &[Attached] {
+        &self.signals
+    }
+
+    /// What the programs counted since they were attached, and the resizes since the last reading.
+    pub fn read(&mut self) -> HookTotals {
+        let sum = self.maps.slots.sum();
+        let on = |signal| self.signals.iter().any(|row| row.signal == signal && row.back_end.is_some());
+        let tracing =
+            |signal| self.signals.iter().any(|row| row.signal == signal && row.back_end == Some(BackEnd::Tracing));
+        let mut totals = HookTotals {
+            inserts: on(Signal::Inserts).then_some(sum.slot.inserts),
+            namespaces: on(Signal::Inserts)
+                .then(|| Namespaces { inserts: sum.namespaces.clone(), other: sum.slot.other_namespaces }),
+            chains: (on(Signal::Inserts) && self.walked > 0).then(|| Chains {
+                one_in: self.walked,
+                strayed: sum.slot.strayed,
+                original: sum.slot.chains[ORIGINAL].to_vec(),
+                reply: sum.slot.chains[REPLY].to_vec(),
+            }),
+            destroys: on(Signal::Destroys).then(|| destroys(&sum.slot.destroys, sum.slot.reply_only_destroys)),
+            table_full: on(Signal::TableFull)
+                .then_some(TableFull { refused: sum.slot.table_full, made_room: sum.slot.early_drops }),
+            clashes: on(Signal::Clashes).then(|| Clashes {
+                lost: sum.slot.clashes_lost,
+                resolved: sum.slot.clashes_resolved,
+                reply_only: tracing(Signal::Clashes).then_some(sum.slot.reply_only_inserts),
+            }),
+            missed: self.missed(),
+            resizes: Vec::new(),
+        };
+        while let Some(event) = self.maps.events.next() {
+            totals.resizes.extend(resize(&event));
+        }
+        totals
     }
 
     /// Kernels that do not count skipped runs say 0.
     fn missed(&self) -> u64 {
-        self.programs.loaded.iter().filter_map(|(_, program)| sys::skipped_runs(program).ok()).sum()
+        self.programs.iter().filter_map(|program| sys::skipped_runs(program).ok()).sum()
     }
 }
 
-fn set_offsets(object: &mut Object, btf: &Btf) -> Result<(), Error> {
-    let mut values = Vec::new();
-    for (name, of, path) in OFFSETS {
-        values.push((name, btf.offset(of, path)?.to_ne_bytes()));
+fn destroys(fates: &[u64; FATES], reply_only: u64) -> Destroys {
+    let pair = |place: usize| [fates[place], fates[place + 1]];
+    Destroys {
+        tcp: std::array::from_fn::<_, TCP_STATES, _>(|state| pair(2 * state)),
+        udp: pair(UDP_FATE),
+        icmp: pair(ICMP_FATE),
+        other: pair(OTHER_FATE),
+        reply_only,
     }
-    let values: HashMap<&str, (&[u8], bool)> =
-        values.iter().map(|(name, bytes)| (*name, (bytes.as_slice(), true))).collect();
-    object.patch_map_data(values).map_err(|error| Error::Object(error.to_string()))
 }
 
-/// The id of each hook's function, once its arguments are known to be those the program reads.
-fn functions(btf: &Btf) -> Result<Vec<u32>, Error> {
-    let check = |hook: &Hook| {
-        let (id, found) = btf.function(hook.function)?;
-        let (function, expected) = (hook.function, hook.arguments);
-        if found == expected { Ok(id) } else { Err(Error::OtherArguments { function, expected, found }) }
-    };
-    HOOKS.iter().map(check).collect()
-}
-
-fn make_maps(object: &mut Object, cpus: usize) -> Result<Vec<(String, MapData)>, Error> {
-    let mut maps = Vec::new();
-    for (name, definition) in &mut object.maps {
-        if name == "SLOTS" {
-            definition.set_max_entries(u32::try_from(cpus).unwrap_or(u32::MAX));
-        }
-        let command = format!("BPF_MAP_CREATE {name}");
-        let map = MapData::create(definition.clone(), name, None).map_err(|error| match error {
-            aya::maps::MapError::CreateError { io_error, .. } => syscall(&command, io_error),
-            other => Error::Object(other.to_string()),
-        })?;
-        if definition.section_kind() == EbpfSectionKind::Rodata {
-            let fd = map.fd().as_fd();
-            sys::set_only_value(fd, definition.data()).map_err(|source| syscall("setting the offsets", source))?;
-            sys::freeze(fd).map_err(|source| syscall("BPF_MAP_FREEZE", source))?;
-        }
-        maps.push((name.clone(), map));
+/// An event as the kernel half wrote it; `None` if it is not one.
+fn resize(bytes: &[u8]) -> Option<ResizeEvent> {
+    if bytes.len() < size_of::<Resize>() {
+        return None;
     }
-    Ok(maps)
-}
-
-fn relocate(object: &mut Object, maps: &[(String, MapData)]) -> Result<(), Error> {
-    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
-    let definitions = object.maps.clone();
-    let maps = maps.iter().filter_map(|(name, map)| {
-        definitions.get(name).map(|definition| (name.as_str(), map.fd().as_fd().as_raw_fd(), definition))
-    });
-    object.relocate_maps(maps, &text).map_err(|error| Error::Object(error.to_string()))?;
-    object.relocate_calls(&text).map_err(|error| Error::Object(error.to_string()))
-}
-
-fn load(object: &Object, hook: &'static Hook, function: u32, module: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Error> {
-    let program = object.programs.get(hook.program);
-    let code = program.and_then(|program| object.functions.get(&program.function_key()));
-    let (Some(program), Some(code)) = (program, code) else {
-        return Err(Error::Object(format!("it has no program {}", hook.program)));
-    };
-    let license: &CString = &program.license;
-    let tracing = sys::Tracing { name: hook.program, license, attach: hook.attach, module, function };
-    sys::load_tracing(&tracing, &code.instructions).map_err(|(source, log)| {
-        if source.kind() == std::io::ErrorKind::PermissionDenied && log.is_empty() {
-            return syscall(&format!("BPF_PROG_LOAD for {}", hook.function), source);
-        }
-        let tail = log.lines().rev().take(20).collect::<Vec<_>>();
-        let log = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-        Error::Verifier { function: hook.function, source, log }
+    // SAFETY: long enough, any bytes are a valid value of this plain struct, and the read does not want alignment.
+    let event = unsafe { bytes.as_ptr().cast::<Resize>().read_unaligned() };
+    let known = |buckets: u32| (buckets != 0).then_some(u64::from(buckets));
+    let comm = event.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    Some(ResizeEvent {
+        at: std::time::Duration::from_nanos(event.at),
+        took: std::time::Duration::from_nanos(event.took),
+        pid: event.pid,
+        comm: String::from_utf8_lossy(comm).into_owned(),
+        cgroup: event.cgroup,
+        from: known(event.from),
+        to: known(event.to).or(known(event.asked)),
+        result: event.result,
     })
-}
-
-fn syscall(command: &str, source: std::io::Error) -> Error {
-    Error::Syscall { command: command.to_owned(), source }
 }

@@ -3,10 +3,15 @@
 mod btf;
 mod error;
 mod hooks;
+mod object;
+mod perf;
+mod signals;
 mod slots;
 pub mod support;
+mod symbols;
 mod sys;
 
 pub use error::Error;
-pub use hooks::{Hooks, Programs};
+pub use hooks::{Attached, Hooks, Options};
+pub use signals::{BackEnd, Signal, Walk};
 pub use support::Support;

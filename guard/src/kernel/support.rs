@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Programs;
+use super::{Attached, Hooks, Options, Signal};
 use crate::observe::{memory, stats, table};
 
 /// One row of `conntrack-guard support`.
@@ -29,36 +29,41 @@ pub struct Support {
     pub settings: Vec<Row>,
 }
 
-/// Tries everything without changing anything: the programs are loaded, not attached.
-pub fn probe(root: &Path) -> Support {
-    Support { signals: signals(root), settings: settings(root) }
+/// Tries everything and leaves nothing: the programs are attached for a moment.
+pub fn probe(root: &Path, options: Options) -> Support {
+    Support { signals: signals(root, options), settings: settings(root) }
 }
 
-fn signals(root: &Path) -> Vec<Row> {
-    let refused = Programs::load().err().map(|error| error.to_string());
-    let hook = |name, back_end, lost| match &refused {
-        None => Row::here(name, back_end),
-        Some(why) => Row::off(name, lost, why.clone()),
+fn signals(root: &Path, options: Options) -> Vec<Row> {
+    let attached = Hooks::attach(options);
+    let hook = |signal: Signal| match &attached {
+        Err(error) => Row::off(signal.name(), signal.lost(), error.to_string()),
+        Ok(hooks) => match hooks.signals().iter().find(|row| row.signal == signal) {
+            Some(Attached { back_end: Some(back_end), why, .. }) => {
+                // What this one cannot do as well as a better one is little: it costs more.
+                let why = (!why.is_empty()).then(|| why.join("; "));
+                Row { why, ..Row::here(signal.name(), back_end.name()) }
+            }
+            row => Row::off(signal.name(), signal.lost(), row.map(|row| row.why.join("; ")).unwrap_or_default()),
+        },
     };
     let file = |name, file: &str, lost| match std::fs::read(root.join(file)) {
         Ok(_) => Row::here(name, "proc"),
         Err(why) => Row::off(name, lost, format!("/{file}: {why}")),
     };
-    let mut growth = Row::here("growth", if refused.is_none() { "fexit, fentry" } else { "proc" });
-    if refused.is_some() {
+    let mut rows: Vec<Row> = Signal::ALL.into_iter().map(hook).collect();
+    let measured = rows.iter().take(2).all(|row| row.back_end.is_some());
+    let mut growth = Row::here("growth", if measured { "inserts - destroys" } else { "proc" });
+    if !measured {
         growth.lost = Some("estimated from the count at each tick: a burst between two ticks is not seen".to_owned());
-        growth.why.clone_from(&refused);
     }
-    vec![
-        hook("inserts", "fexit __nf_conntrack_hash_insert", "the rate of new entries is unknown; no statistic has it"),
-        hook("destroys", "fentry nf_conntrack_free", "the rate at which entries go is unknown"),
-        hook("chain lengths", "fexit __nf_conntrack_hash_insert", "chains are not measured; skew stays unseen"),
-        hook("table full", "fexit early_drop", "seen only in the statistic \"drop\", together with lost clashes"),
+    rows.extend([
         growth,
         file("entries", "proc/sys/net/netfilter/nf_conntrack_count", "the guard cannot run"),
         file("statistics", stats::FILE, "drops by cause are unknown (CONFIG_NF_CONNTRACK_PROCFS)"),
         file("entry size", memory::SLABINFO, "the usual 256 bytes are taken"),
-    ]
+    ]);
+    rows
 }
 
 fn settings(root: &Path) -> Vec<Row> {

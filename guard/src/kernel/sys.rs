@@ -8,46 +8,63 @@ use std::{
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type};
 
-/// What `BPF_PROG_LOAD` is told of a tracing program.
-pub struct Tracing<'a> {
+/// What `BPF_PROG_LOAD` is told of a program.
+pub struct Program<'a> {
     /// Shown by bpftool; at most 15 bytes count.
     pub name: &'a str,
     /// The program's licence.
     pub license: &'a CStr,
-    /// `BPF_TRACE_FENTRY` or `BPF_TRACE_FEXIT`.
-    pub attach: bpf_attach_type,
-    /// The BTF that holds the function: a module's, or `None` for vmlinux's.
-    pub module: Option<BorrowedFd<'a>>,
-    /// The function's id in that BTF.
-    pub function: u32,
+    /// How it will be attached.
+    pub kind: Kind<'a>,
 }
 
-/// Loads a tracing program; on failure the verifier's log comes along.
-pub fn load_tracing(program: &Tracing<'_>, instructions: &[bpf_insn]) -> Result<OwnedFd, (io::Error, String)> {
-    load(program, instructions, None).or_else(|error| {
+/// The kind of program.
+#[derive(Clone, Copy)]
+pub enum Kind<'a> {
+    /// fentry or fexit.
+    Tracing {
+        /// `BPF_TRACE_FENTRY` or `BPF_TRACE_FEXIT`.
+        attach: bpf_attach_type,
+        /// The BTF that holds the function: a module's, or `None` for vmlinux's.
+        module: Option<BorrowedFd<'a>>,
+        /// The function's id in that BTF.
+        function: u32,
+    },
+    /// kprobe or kretprobe.
+    Kprobe,
+}
+
+/// Loads a program; on failure the verifier's log comes along.
+pub fn load(program: &Program<'_>, instructions: &[bpf_insn]) -> Result<OwnedFd, (io::Error, String)> {
+    try_load(program, instructions, None).or_else(|error| {
         // Once more with a log: the first try spares a good load the cost of writing one.
         let mut log = vec![0u8; 1 << 20];
-        let again = load(program, instructions, Some(&mut log));
+        let again = try_load(program, instructions, Some(&mut log));
         let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
         again.map_err(|_| (error, String::from_utf8_lossy(&log[..end]).into_owned()))
     })
 }
 
-fn load(program: &Tracing<'_>, instructions: &[bpf_insn], log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
+fn try_load(program: &Program<'_>, instructions: &[bpf_insn], log: Option<&mut [u8]>) -> io::Result<OwnedFd> {
     let mut attr = zeroed();
     // SAFETY: all zero is a valid value of this part of the union.
     let load = unsafe { &mut attr.__bindgen_anon_3 };
-    load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
-    load.expected_attach_type = program.attach as u32;
     load.insns = instructions.as_ptr() as u64;
     load.insn_cnt = length(instructions.len());
     load.license = program.license.as_ptr() as u64;
     for (to, from) in load.prog_name.iter_mut().take(15).zip(program.name.bytes()) {
         *to = from.cast_signed();
     }
-    load.attach_btf_id = program.function;
-    if let Some(module) = program.module {
-        load.__bindgen_anon_1.attach_btf_obj_fd = module.as_raw_fd().cast_unsigned();
+    match program.kind {
+        Kind::Tracing { attach, module, function } => {
+            load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+            load.expected_attach_type = attach as u32;
+            load.attach_btf_id = function;
+            if let Some(module) = module {
+                load.__bindgen_anon_1.attach_btf_obj_fd = module.as_raw_fd().cast_unsigned();
+            }
+        }
+        Kind::Kprobe => load.prog_type = bpf_prog_type::BPF_PROG_TYPE_KPROBE as u32,
     }
     if let Some(log) = log {
         load.log_level = 1;

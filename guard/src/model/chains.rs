@@ -24,6 +24,7 @@ pub(super) fn between(earlier: &Chains, later: &Chains, table: &TableReading) ->
         .zip(0_u128..)
         .fold(0_u128, |sum, (count, length)| sum.saturating_add(count.saturating_mul(length)));
     Some(ChainStats {
+        one_in: later.one_in,
         measured: u64::try_from(measured).unwrap_or(u64::MAX),
         mean: entries as f64 / measured as f64,
         p50: quantile(&merged, measured, 50),
@@ -62,7 +63,7 @@ mod tests {
             }
             counts
         };
-        Chains { original: histogram(original), reply: histogram(reply) }
+        Chains { original: histogram(original), reply: histogram(reply), ..Chains::default() }
     }
 
     const TABLE: TableReading = TableReading { max: 8192, buckets: 1024, count: 2048 };
@@ -82,14 +83,18 @@ mod tests {
         let some = chains(&[(3, 10)], &[(3, 10)]);
         assert_eq!(between(&some, &some, &TABLE), None);
         assert_eq!(between(&some, &chains(&[(3, 9)], &[(3, 20)]), &TABLE), None);
-        let empty = Chains { original: Vec::new(), reply: Vec::new() };
+        let empty = Chains::default();
         assert_eq!(between(&empty, &some, &TABLE), None);
     }
 
     #[test]
     fn counts_at_the_end_of_the_range_do_not_overflow() {
         let none = chains(&[], &[]);
-        let all = Chains { original: vec![u64::MAX; CHAIN_LENGTHS], reply: vec![u64::MAX; CHAIN_LENGTHS] };
+        let all = Chains {
+            original: vec![u64::MAX; CHAIN_LENGTHS],
+            reply: vec![u64::MAX; CHAIN_LENGTHS],
+            ..Chains::default()
+        };
         let stats = between(&none, &all, &TableReading::default()).unwrap();
         assert_eq!((stats.measured, stats.p50, stats.max), (u64::MAX, 63, 127));
         assert!((stats.mean - 63.5).abs() < 1e-9 && stats.expected_mean == 0.0, "{stats:?}");

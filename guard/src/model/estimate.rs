@@ -39,7 +39,9 @@ pub struct Estimate {
 /// Chain lengths at insert, both directions together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChainStats {
-    /// Chains measured: two for each insert.
+    /// One insert in so many is measured.
+    pub one_in: u64,
+    /// Chains measured: two for each insert that is.
     pub measured: u64,
     /// Mean number of other entries in the chain.
     pub mean: f64,

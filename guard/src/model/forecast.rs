@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::chains;
 use super::estimate::Estimate;
 use super::rates::Rates;
-use crate::observe::{Sample, TableReading};
+use crate::observe::{Sample, TableFull, TableReading};
 
 /// What is remembered from sample to sample.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ impl Model {
             table_full: previous.as_ref().map_or(0, |earlier| table_full(earlier, sample)),
             chains: previous.as_ref().and_then(|earlier| {
                 let (before, after) = (earlier.hooks.as_ref()?, sample.hooks.as_ref()?);
-                chains::between(&before.chains, &after.chains, &sample.table)
+                chains::between(before.chains.as_ref()?, after.chains.as_ref()?, &sample.table)
             }),
             resize_stall: resize_stall(sample.table.count),
             entry_bytes: sample.entry_bytes,
@@ -74,8 +74,8 @@ fn time_to_full(table: &TableReading, growth: f64) -> Option<Duration> {
 }
 
 fn table_full(earlier: &Sample, later: &Sample) -> u64 {
-    if let (Some(before), Some(after)) = (&earlier.hooks, &later.hooks) {
-        return after.table_full.saturating_sub(before.table_full);
+    if let Some((before, after)) = by_hook(earlier, later) {
+        return after.refused.saturating_sub(before.refused);
     }
     let (before, after) = (&earlier.stats, &later.stats);
     // `drop` also counts lost clashes, which count as `insert_failed` too; so do chains that are too long, but those
@@ -83,4 +83,9 @@ fn table_full(earlier: &Sample, later: &Sample) -> u64 {
     let failed = after.insert_failed.saturating_sub(before.insert_failed);
     let clashes = failed.saturating_sub(after.chain_too_long.saturating_sub(before.chain_too_long));
     after.drop.saturating_sub(before.drop).saturating_sub(clashes)
+}
+
+/// What `early_drop` found, at both samples.
+fn by_hook(earlier: &Sample, later: &Sample) -> Option<(TableFull, TableFull)> {
+    earlier.hooks.as_ref()?.table_full.zip(later.hooks.as_ref()?.table_full)
 }

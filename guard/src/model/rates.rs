@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::average::Average;
-use crate::observe::Sample;
+use crate::observe::{Destroys, Sample};
 
 /// Memory of the average that must see a surge within a tick or two.
 const SHORT: Duration = Duration::from_secs(1);
@@ -28,7 +28,7 @@ pub(super) struct Rates {
 struct Base {
     at: Duration,
     count: u64,
-    /// Inserts and destroys so far; `None` without hooks.
+    /// Inserts and destroys so far; `None` without either hook.
     totals: Option<(u64, u64)>,
 }
 
@@ -47,7 +47,10 @@ impl Rates {
         let now = Base {
             at: sample.at,
             count: sample.table.count,
-            totals: sample.hooks.as_ref().map(|hooks| (hooks.inserts, hooks.destroys)),
+            totals: sample
+                .hooks
+                .as_ref()
+                .and_then(|hooks| hooks.inserts.zip(hooks.destroys.as_ref().map(Destroys::all))),
         };
         let Some(base) = self.base else {
             self.base = Some(now);

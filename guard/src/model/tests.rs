@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::{Estimate, Model, resize_stall};
-use crate::observe::{CHAIN_LENGTHS, Chains, HookTotals, Memory, Sample, StatTotals, TableReading};
+use crate::observe::{
+    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading,
+};
 
 fn sample(millis: u64, count: u64) -> Sample {
     Sample {
@@ -16,13 +18,11 @@ fn sample(millis: u64, count: u64) -> Sample {
 
 fn hooked(millis: u64, count: u64, inserts: u64, destroys: u64) -> Sample {
     let hooks = HookTotals {
-        inserts,
-        destroys,
-        reply_only_destroys: 0,
-        table_full: 0,
-        early_drops: 0,
-        missed: 0,
-        chains: Chains { original: vec![0; CHAIN_LENGTHS], reply: vec![0; CHAIN_LENGTHS] },
+        inserts: Some(inserts),
+        destroys: Some(Destroys { udp: [destroys, 0], ..Destroys::default() }),
+        table_full: Some(TableFull::default()),
+        chains: Some(Chains { original: vec![0; CHAIN_LENGTHS], reply: vec![0; CHAIN_LENGTHS], ..Chains::default() }),
+        ..HookTotals::default()
     };
     Sample { hooks: Some(hooks), ..sample(millis, count) }
 }
@@ -124,7 +124,8 @@ fn drops_are_counted_since_the_sample_before() {
     let mut earlier = hooked(0, 10, 0, 0);
     let mut later = hooked(1000, 10, 0, 0);
     for (sample, full) in [(&mut earlier, 7), (&mut later, 9)] {
-        sample.hooks.as_mut().unwrap().table_full = full;
+        let hooks = sample.hooks.as_mut().unwrap();
+        hooks.table_full = Some(TableFull { refused: full, made_room: 0 });
         sample.stats.drop = full * 1_000;
     }
     assert_eq!(last(&[earlier, later]).table_full, 2);

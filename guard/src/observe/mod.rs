@@ -14,7 +14,10 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 
 pub use error::Error;
-pub use sample::{CHAIN_LENGTHS, Chains, HookTotals, Memory, Sample, StatTotals, TableReading};
+pub use sample::{
+    CHAIN_LENGTHS, Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, ResizeEvent, Sample, StatTotals,
+    TableFull, TableReading,
+};
 
 use crate::kernel::Hooks;
 
@@ -42,7 +45,7 @@ impl Observer {
         };
         // The counters before the count: an entry that comes between the two is then in the count already, so growth
         // by the one never runs ahead of the other.
-        let hooks = self.hooks.as_ref().map(Hooks::read);
+        let hooks = self.hooks.as_mut().map(Hooks::read);
         Ok(Sample {
             at: since_boot(),
             table: table::read(&self.root)?,

@@ -1,6 +1,6 @@
 //! What one tick reads. One shape, whatever back end supplied it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
@@ -52,33 +52,114 @@ pub struct StatTotals {
     pub invalid: u64,
 }
 
-/// Sums over all CPUs of what the programs counted since they were attached, in all network namespaces.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Sums over all CPUs of what the programs counted since they were attached, in all network namespaces. `None`: that
+/// signal has no program here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HookTotals {
     /// Entries put into the table by `__nf_conntrack_hash_insert`: packets' and ctnetlink's.
-    pub inserts: u64,
-    /// Entries freed that `inserts` counted when they came.
-    pub destroys: u64,
-    /// Entries freed that a clash resolution had inserted in the reply direction only; `inserts` never counted them.
-    pub reply_only_destroys: u64,
-    /// New flows refused because the table was full and nothing could be evicted.
-    pub table_full: u64,
-    /// New flows for which `early_drop` made room. One call evicts every entry of a chain that it may: the entries
-    /// evicted are in [`StatTotals::early_drop`].
-    pub early_drops: u64,
+    pub inserts: Option<u64>,
+    /// The same by network namespace.
+    pub namespaces: Option<Namespaces>,
+    /// Chain lengths found at insert.
+    pub chains: Option<Chains>,
+    /// Entries freed.
+    pub destroys: Option<Destroys>,
+    /// What `early_drop` found.
+    pub table_full: Option<TableFull>,
+    /// What `nf_ct_resolve_clash` did.
+    pub clashes: Option<Clashes>,
     /// Program runs that the kernel skipped because the program was already running on that CPU.
     pub missed: u64,
-    /// Chain lengths found at insert.
-    pub chains: Chains,
+    /// Resizes since the last reading, oldest first.
+    pub resizes: Vec<ResizeEvent>,
 }
 
-/// Other entries found in the two chains of each inserted entry: index = length, value = inserts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Inserts by network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Namespaces {
+    /// By the namespace's inode number, as `/proc/PID/ns/net` shows it.
+    pub inserts: BTreeMap<u32, u64>,
+    /// Inserts in namespaces that met another one in its place and could not be told apart.
+    pub other: u64,
+}
+
+/// Other entries found in the chains of the inserts that were walked: index = length, value = chains.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Chains {
-    /// Chain of the original tuple.
+    /// One insert in so many was walked.
+    pub one_in: u64,
+    /// Walks that ended in another bucket than they began in and count for nothing; more than 0 means that the walk is
+    /// wrong on this kernel.
+    pub strayed: u64,
+    /// Chains of original tuples.
     pub original: Vec<u64>,
-    /// Chain of the reply tuple.
+    /// Chains of reply tuples.
     pub reply: Vec<u64>,
+}
+
+/// Entries freed that had been in the table, each pair without and with ASSURED.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Destroys {
+    /// TCP, by the number of the last state (`enum tcp_conntrack`).
+    pub tcp: [[u64; 2]; guard_ebpf::TCP_STATES],
+    /// UDP.
+    pub udp: [u64; 2],
+    /// ICMP and ICMPv6.
+    pub icmp: [u64; 2],
+    /// All other protocols.
+    pub other: [u64; 2],
+    /// Entries that a clash resolution had inserted in the reply direction only; in none of the above, nor in the inserts.
+    pub reply_only: u64,
+}
+
+impl Destroys {
+    /// Entries freed that the inserts counted when they came: inserts less these follow the table's count.
+    pub fn all(&self) -> u64 {
+        let all = self.tcp.iter().flatten().chain(&self.udp).chain(&self.icmp).chain(&self.other);
+        all.fold(0, |sum, destroys| sum.saturating_add(*destroys))
+    }
+}
+
+/// `early_drop`, which is called when the table is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TableFull {
+    /// New flows refused because nothing could be evicted.
+    pub refused: u64,
+    /// New flows for which it made room. One call evicts every entry of a chain that it may: the entries evicted are in
+    /// [`StatTotals::early_drop`].
+    pub made_room: u64,
+}
+
+/// `nf_ct_resolve_clash`: two packets of one new flow met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Clashes {
+    /// The later packet was dropped.
+    pub lost: u64,
+    /// The later packet went through.
+    pub resolved: u64,
+    /// Of those: its entry went in by its reply tuple alone, for one second. `None` where only fexit could tell.
+    pub reply_only: Option<u64>,
+}
+
+/// The hash table was resized, or should have been.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ResizeEvent {
+    /// Time since boot at which it was done.
+    pub at: Duration,
+    /// From call to return, the wait for another resize included. All conntrack packets stall for most of it.
+    pub took: Duration,
+    /// Who asked: the process.
+    pub pid: u32,
+    /// Its command.
+    pub comm: String,
+    /// The id of its cgroup.
+    pub cgroup: u64,
+    /// Buckets before, where the kernel shows the variable's address.
+    pub from: Option<u64>,
+    /// Buckets after, or those asked for where the address is not shown.
+    pub to: Option<u64>,
+    /// 0, or the negative error number.
+    pub result: i32,
 }
 
 /// From `/proc/meminfo`, bytes.

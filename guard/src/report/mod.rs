@@ -5,6 +5,7 @@ pub mod log;
 mod reporter;
 mod restored;
 mod server;
+mod signals;
 mod status;
 
 use std::path::Path;

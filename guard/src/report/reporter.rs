@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Status, Table};
+use super::signals;
+use super::status::{ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Status, Table};
 use crate::actuate::{Effect, Outcome};
 use crate::figures;
+use crate::kernel::Attached;
 use crate::model::Estimate;
 use crate::observe::Sample;
 use crate::policy::{Change, Held, Limits, Plan, Setting, table_bytes};
@@ -49,8 +51,8 @@ pub struct Start<'a> {
     pub horizon: Duration,
     /// The first reading.
     pub found: &'a Sample,
-    /// Why there are no eBPF programs; `None` if there are.
-    pub no_hooks: Option<String>,
+    /// Which back end each signal has, or why there are no eBPF programs at all.
+    pub hooks: Result<&'a [Attached], String>,
 }
 
 /// Keeps the status and writes the log.
@@ -81,9 +83,9 @@ impl Reporter {
             "conntrack-guard {} watches nf_conntrack",
             env!("CARGO_PKG_VERSION")
         );
-        match &start.no_hooks {
-            None => info!("inserts, destroys, drops and chain lengths are measured by eBPF programs"),
-            Some(reason) => {
+        match &start.hooks {
+            Ok(rows) => signals::log(rows),
+            Err(reason) => {
                 warn!(reason, "no eBPF here: runs on proc readings; `conntrack-guard support` says what that loses");
             }
         }
@@ -240,11 +242,8 @@ fn first_status(start: &Start<'_>) -> Status {
         forecast: Forecast { horizon_ms: millis(start.horizon), ..Forecast::default() },
         chains: None,
         drops: Drops::default(),
-        back_end: BackEnd {
-            name: if start.no_hooks.is_none() { "fentry" } else { "proc" }.into(),
-            measured: start.no_hooks.is_none(),
-            reason: start.no_hooks.clone(),
-        },
+        back_end: signals::back_end(&start.hooks),
+        signals: start.hooks.as_ref().map_or(Vec::new(), |rows| rows.iter().map(signals::now).collect()),
         bounds: LimitsInForce {
             max: limits.max,
             buckets: limits.buckets,
@@ -261,10 +260,10 @@ fn first_status(start: &Start<'_>) -> Status {
 }
 
 fn drops(origin: &Sample, now: &Sample) -> Drops {
-    let hooks = origin.hooks.as_ref().zip(now.hooks.as_ref());
+    let refused = |sample: &Sample| Some(sample.hooks.as_ref()?.table_full?.refused);
     let (before, after) = (origin.stats, now.stats);
     Drops {
-        table_full: hooks.map(|(before, after)| after.table_full.saturating_sub(before.table_full)),
+        table_full: refused(origin).zip(refused(now)).map(|(origin, now)| now.saturating_sub(origin)),
         // Not the hook's: that counts the flows for which room was made, not the entries that had to go.
         early_drop: after.early_drop.saturating_sub(before.early_drop),
         drop: after.drop.saturating_sub(before.drop),

@@ -36,6 +36,8 @@ pub struct Status {
     pub drops: Drops,
     /// What the figures come from.
     pub back_end: BackEnd,
+    /// Each signal of the eBPF programs; empty where there are none.
+    pub signals: Vec<SignalNow>,
     /// What the guard may do.
     pub bounds: LimitsInForce,
     /// Changes carried out or advised since the start.
@@ -100,12 +102,23 @@ pub struct Drops {
 /// Where the figures come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackEnd {
-    /// `fentry` (eBPF on the kernel's functions) or `proc` (readings only).
+    /// `fentry/fexit` or `kprobe` (eBPF on the kernel's functions), or `proc` (readings only).
     pub name: String,
     /// Whether inserts, destroys and chains are measured.
     pub measured: bool,
     /// Why they are not.
     pub reason: Option<String>,
+}
+
+/// One signal that eBPF programs can measure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignalNow {
+    /// Its name.
+    pub signal: String,
+    /// `fentry/fexit` or `kprobe`; `null`: it is off.
+    pub back_end: Option<String>,
+    /// Why each better back end was not taken.
+    pub why: Vec<String>,
 }
 
 /// Bounds in force; what the policy leaves open was settled at start.

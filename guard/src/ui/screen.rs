@@ -128,12 +128,13 @@ fn unmeasured() -> String {
 fn chains(status: &Status) -> Table {
     let mut rows = figures();
     match &status.chains {
-        Some(ChainStats { measured, mean, p50, p99, max, expected_mean }) => {
+        Some(ChainStats { one_in, measured, mean, p50, p99, max, expected_mean }) => {
             rows.row(["mean", &format!("{mean:.2}"), &format!("{expected_mean:.2} expected of an even hash")]);
             rows.row(["p50", &grouped(*p50)]);
             rows.row(["p99", &grouped(*p99)]);
             rows.row(["longest", &grouped(*max)]);
-            rows.row(["measured", &grouped(*measured)]);
+            let which = if *one_in == 1 { "of every insert".into() } else { format!("of one insert in {one_in}") };
+            rows.row(["measured", &grouped(*measured), &which]);
         }
         None if status.back_end.measured => {
             rows.row(["no inserts yet"]);
@@ -164,6 +165,10 @@ fn back_end(status: &Status) -> Table {
         None => rows.row([status.back_end.name.as_str(), "readings only"]),
         Some(reason) => rows.row([status.back_end.name.as_str(), &format!("readings only: {reason}")]),
     };
+    for signal in status.signals.iter().filter(|signal| signal.back_end.as_ref() != Some(&status.back_end.name)) {
+        let back_end = signal.back_end.as_deref().unwrap_or("off");
+        rows.row([back_end, &format!("{}: {}", signal.signal, signal.why.join("; "))]);
+    }
     rows
 }
 
@@ -230,13 +235,20 @@ mod tests {
     #[test]
     fn a_guard_with_programs_and_trouble() {
         let mut measured = sample();
-        measured.back_end = BackEnd { name: "fentry".into(), measured: true, reason: None };
+        measured.back_end = BackEnd { name: "fentry/fexit".into(), measured: true, reason: None };
         measured.forecast.inserts_per_s = Some(12_345.6);
         measured.forecast.destroys_per_s = Some(9.0);
         measured.forecast.time_to_full_ms = None;
         measured.drops.table_full = Some(1_234_567);
-        measured.chains =
-            Some(ChainStats { measured: 24_690, mean: 8.81, p50: 9, p99: 22, max: 31, expected_mean: 8.79 });
+        measured.chains = Some(ChainStats {
+            one_in: 64,
+            measured: 24_690,
+            mean: 8.81,
+            p50: 9,
+            p99: 22,
+            max: 31,
+            expected_mean: 8.79,
+        });
         measured.trouble = Some("cannot read the table: /proc/meminfo: gone".into());
         let refused = Effect::Refused { error: "cannot write x: No".into(), way_out: "run it as root".into() };
         measured.changes[0].result = refused;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use conntrack_guard::config::Policy;
 use conntrack_guard::model::{Estimate, Model, resize_stall};
-use conntrack_guard::observe::{CHAIN_LENGTHS, Chains, HookTotals, Memory, Sample, StatTotals, TableReading};
+use conntrack_guard::observe::{
+    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading,
+};
 use conntrack_guard::policy::{Host, Limits, Plan, Setting, State, bounds, decide, next_tick};
 use proptest::prelude::*;
 
@@ -42,13 +44,22 @@ prop_compose! {
 
 prop_compose! {
     fn hooks()(
-        totals in proptest::array::uniform6(number()),
+        inserts in proptest::option::of(number()),
+        destroys in proptest::option::of(proptest::array::uniform2(number())),
+        table_full in proptest::option::of(proptest::array::uniform2(number())),
+        missed in number(),
         lengths in proptest::sample::select(vec![0, 1, CHAIN_LENGTHS]),
         fill in proptest::array::uniform2(number()),
     ) -> HookTotals {
-        let [inserts, destroys, reply_only_destroys, table_full, early_drops, missed] = totals;
-        let chains = Chains { original: vec![fill[0]; lengths], reply: vec![fill[1]; lengths] };
-        HookTotals { inserts, destroys, reply_only_destroys, table_full, early_drops, missed, chains }
+        let chains = Chains { original: vec![fill[0]; lengths], reply: vec![fill[1]; lengths], ..Chains::default() };
+        HookTotals {
+            inserts,
+            destroys: destroys.map(|[udp, tcp]| Destroys { udp: [udp; 2], tcp: [[tcp; 2]; 16], ..Destroys::default() }),
+            table_full: table_full.map(|[refused, made_room]| TableFull { refused, made_room }),
+            chains: Some(chains),
+            missed,
+            ..HookTotals::default()
+        }
     }
 }
 

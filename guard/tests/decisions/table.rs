@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use conntrack_guard::config::Policy;
 use conntrack_guard::model::Model;
-use conntrack_guard::observe::{CHAIN_LENGTHS, Chains, HookTotals, Memory, Sample, StatTotals, TableReading};
+use conntrack_guard::observe::{Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading};
 use conntrack_guard::policy::{Host, Limits, Plan, Setting, State, bounds, decide, next_tick};
 
 pub const MEMORY: Memory = Memory { total: 64 << 30, available: 32 << 30 };
@@ -68,13 +68,10 @@ impl Simulation {
         let mut sample = sample(self.now, self.table);
         if self.with_hooks {
             sample.hooks = Some(HookTotals {
-                inserts: self.inserts,
-                destroys: 0,
-                reply_only_destroys: 0,
-                table_full: self.dropped,
-                early_drops: 0,
-                missed: 0,
-                chains: Chains { original: vec![0; CHAIN_LENGTHS], reply: vec![0; CHAIN_LENGTHS] },
+                inserts: Some(self.inserts),
+                destroys: Some(Destroys::default()),
+                table_full: Some(TableFull { refused: self.dropped, made_room: 0 }),
+                ..HookTotals::default()
             });
         }
         let estimate = self.model.observe(&sample);

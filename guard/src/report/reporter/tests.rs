@@ -14,9 +14,9 @@ pub(crate) fn status() -> Status {
         bucket_step: 512,
     };
     let found = sample(1, 4_000);
-    let no_hooks = Some("not permitted".to_owned());
-    let start =
-        Start { mode: Mode::Enforce, limits: &limits, horizon: Duration::from_secs(10), found: &found, no_hooks };
+    let hooks = Err("not permitted".to_owned());
+    let horizon = Duration::from_secs(10);
+    let start = Start { mode: Mode::Enforce, limits: &limits, horizon, found: &found, hooks };
     let mut reporter = Reporter::new(&start);
     let applied = Effect::Applied { read_back: 131_072, took: Duration::from_micros(35) };
     reporter.tick(&found, &estimate(&found), &plan(), vec![outcome(applied)]);
@@ -84,7 +84,7 @@ fn reporter() -> Reporter {
         bucket_step: 512,
     };
     let found = sample(1, 1);
-    let start = Start { mode: Mode::Enforce, limits: &limits, horizon: Duration::ZERO, found: &found, no_hooks: None };
+    let start = Start { mode: Mode::Enforce, limits: &limits, horizon: Duration::ZERO, found: &found, hooks: Ok(&[]) };
     Reporter::new(&start)
 }
 

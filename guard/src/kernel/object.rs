@@ -1,0 +1,203 @@
+//! The kernel half, made ready for this kernel: constants set, maps made, instructions relocated.
+//!
+//! aya reads the object and makes the maps. The programs are loaded by `sys`: on most distributions their functions are
+//! a module's, and aya cannot name a module's BTF to the kernel.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::Path,
+};
+
+use aya::maps::{Map, MapData, RingBuf};
+use aya_obj::{EbpfSectionKind, Object};
+
+use super::{
+    Error,
+    btf::Btf,
+    signals::{How, Program, SAMPLED},
+    slots::Slots,
+    symbols, sys,
+};
+
+/// The kernel half, built by build.rs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
+
+/// The module that the hooked functions live in, where they are not built in.
+const MODULE: &str = "nf_conntrack";
+
+/// Offsets into the kernel's structs: the constant's name in the object, the struct, the member.
+const OFFSETS: [(&str, &str, &[&str]); 10] = [
+    ("STATUS", "nf_conn", &["status"]),
+    ("ORIGINAL_NEXT", "nf_conn", &["tuplehash", "0", "hnnode", "next"]),
+    ("ORIGINAL_PPREV", "nf_conn", &["tuplehash", "0", "hnnode", "pprev"]),
+    ("REPLY_NEXT", "nf_conn", &["tuplehash", "1", "hnnode", "next"]),
+    ("NODE_NEXT", "hlist_nulls_node", &["next"]),
+    ("PROTONUM", "nf_conn", &["tuplehash", "0", "tuple", "dst", "protonum"]),
+    ("TCP_STATE", "nf_conn", &["proto", "tcp", "state"]),
+    ("CT_NET", "nf_conn", &["ct_net", "net"]),
+    ("NET_INUM", "net", &["ns", "inum"]),
+    ("SKB_NFCT", "sk_buff", &["_nfct"]),
+];
+
+/// Everything of the object that does not depend on the signal.
+pub struct KernelHalf {
+    object: Object,
+    btf: Btf,
+    /// The module's BTF object in the kernel; `None` where nf_conntrack is built in, or the module's BTF is not there.
+    module: Option<OwnedFd>,
+    /// Why no fentry and fexit, where that is known already.
+    no_tracing: Option<String>,
+    /// Whether the table's address is known, which the walk from the bucket needs.
+    pub table_known: bool,
+}
+
+/// The maps as the daemon sees them; they live as long as this or a program that uses them.
+pub struct Maps {
+    /// The counters.
+    pub slots: Slots,
+    /// The rare events.
+    pub events: RingBuf<MapData>,
+    _others: Vec<MapData>,
+}
+
+impl KernelHalf {
+    /// Reads the layouts from BTF and makes the maps. `union_by_helper`: for verifiers that refuse loads through a union.
+    pub fn prepare(union_by_helper: bool) -> Result<(Self, Maps), Error> {
+        let root = Path::new("/");
+        let own = root.join("sys/kernel/btf").join(MODULE).exists();
+        let btf = Btf::read(root, own.then_some(MODULE))?;
+        let loaded_module = root.join("sys/module").join(MODULE).join("initstate").exists();
+        let no_tracing = (loaded_module && !own)
+            .then(|| format!("no BTF of the module at /sys/kernel/btf/{MODULE} (CONFIG_DEBUG_INFO_BTF_MODULES)"));
+        let module = if own {
+            Some(sys::module_btf(MODULE).map_err(|source| syscall("finding the module's BTF", source))?)
+        } else {
+            None
+        };
+
+        let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
+        let [table, size] = symbols::addresses(root, ["nf_conntrack_hash", "nf_conntrack_htable_size"]);
+        set_constants(&mut object, &btf, union_by_helper, table, size)?;
+        let cpus = aya::util::nr_cpus().map_err(|(file, source)| syscall(&format!("reading {file}"), source))?;
+        let made = make_maps(&mut object, cpus)?;
+        relocate(&mut object, &made)?;
+        Ok((Self { object, btf, module, no_tracing, table_known: table != 0 }, sort(made, cpus)?))
+    }
+
+    /// Has the verifier check a program.
+    pub fn load(&self, program: &Program) -> Result<OwnedFd, Error> {
+        let found = self.object.programs.get(program.name);
+        let code = found.and_then(|found| self.object.functions.get(&found.function_key()));
+        let (Some(found), Some(code)) = (found, code) else {
+            return Err(Error::Object(format!("it has no program {}", program.name)));
+        };
+        let kind = self.kind(program)?;
+        let described = sys::Program { name: program.name, license: &found.license, kind };
+        sys::load(&described, &code.instructions).map_err(|(source, log)| {
+            if log.is_empty() {
+                return syscall(&format!("BPF_PROG_LOAD for {}", program.function), source);
+            }
+            let tail: Vec<_> = log.lines().rev().take(20).collect();
+            let log = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+            Error::Verifier { function: program.function, source, log }
+        })
+    }
+
+    /// For fentry and fexit: the function's id, once its arguments are known to be those that the program reads.
+    fn kind(&self, program: &Program) -> Result<sys::Kind<'_>, Error> {
+        let How::Tracing(attach) = program.how else { return Ok(sys::Kind::Kprobe) };
+        if let Some(why) = &self.no_tracing {
+            return Err(Error::NoTracing(why.clone()));
+        }
+        let (function, found) = self.btf.function(program.function)?;
+        if found != program.arguments {
+            let (function, expected) = (program.function, program.arguments);
+            return Err(Error::OtherArguments { function, expected, found });
+        }
+        Ok(sys::Kind::Tracing { attach, module: self.module.as_ref().map(|fd| fd.as_fd()), function })
+    }
+}
+
+fn set_constants(object: &mut Object, btf: &Btf, union_by_helper: bool, table: u64, size: u64) -> Result<(), Error> {
+    let mut values: Vec<(&str, Vec<u8>)> = vec![
+        ("UNION_BY_HELPER", u32::from(union_by_helper).to_ne_bytes().to_vec()),
+        ("WALK_MASK", (SAMPLED - 1).to_ne_bytes().to_vec()),
+        ("HASH_TABLE", table.to_ne_bytes().to_vec()),
+        ("TABLE_SIZE", size.to_ne_bytes().to_vec()),
+    ];
+    for (name, of, path) in OFFSETS {
+        values.push((name, btf.offset(of, path)?.to_ne_bytes().to_vec()));
+    }
+    let values: HashMap<&str, (&[u8], bool)> =
+        values.iter().map(|(name, bytes)| (*name, (bytes.as_slice(), true))).collect();
+    object.patch_map_data(values).map_err(|error| Error::Object(error.to_string()))
+}
+
+fn make_maps(object: &mut Object, cpus: usize) -> Result<Vec<(String, MapData)>, Error> {
+    let mut maps = Vec::new();
+    for (name, definition) in &mut object.maps {
+        match name.as_str() {
+            "SLOTS" => definition.set_max_entries(u32::try_from(cpus).unwrap_or(u32::MAX)),
+            // A ring is made of whole pages, and those are larger on some architectures.
+            "EVENTS" => definition.set_max_entries(definition.max_entries().max(page_size())),
+            _ => {}
+        }
+        let command = format!("BPF_MAP_CREATE {name}");
+        let map = MapData::create(definition.clone(), name, None).map_err(|error| match error {
+            aya::maps::MapError::CreateError { io_error, .. } => syscall(&command, io_error),
+            other => Error::Object(other.to_string()),
+        })?;
+        if definition.section_kind() == EbpfSectionKind::Rodata {
+            let fd = map.fd().as_fd();
+            sys::set_only_value(fd, definition.data()).map_err(|source| syscall("setting the constants", source))?;
+            sys::freeze(fd).map_err(|source| syscall("BPF_MAP_FREEZE", source))?;
+        }
+        maps.push((name.clone(), map));
+    }
+    Ok(maps)
+}
+
+fn page_size() -> u32 {
+    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    size.ok().flatten().and_then(|size| u32::try_from(size).ok()).unwrap_or(4096)
+}
+
+/// The maps by what they are for.
+fn sort(made: Vec<(String, MapData)>, cpus: usize) -> Result<Maps, Error> {
+    let missing = |name: &str| Error::Object(format!("it has no map {name}"));
+    let (mut slots, mut events, mut others) = (None, None, Vec::new());
+    for (name, map) in made {
+        match name.as_str() {
+            "SLOTS" => {
+                slots = Some(Slots::map(map.fd(), cpus).map_err(|source| syscall("mmap of the slots", source))?);
+                others.push(map);
+            }
+            "EVENTS" => {
+                let ring = RingBuf::try_from(Map::RingBuf(map));
+                events = Some(ring.map_err(|error| Error::Object(error.to_string()))?);
+            }
+            _ => others.push(map),
+        }
+    }
+    Ok(Maps {
+        slots: slots.ok_or_else(|| missing("SLOTS"))?,
+        events: events.ok_or_else(|| missing("EVENTS"))?,
+        _others: others,
+    })
+}
+
+fn relocate(object: &mut Object, maps: &[(String, MapData)]) -> Result<(), Error> {
+    let text: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
+    let definitions = object.maps.clone();
+    let maps = maps.iter().filter_map(|(name, map)| {
+        definitions.get(name).map(|definition| (name.as_str(), map.fd().as_fd().as_raw_fd(), definition))
+    });
+    object.relocate_maps(maps, &text).map_err(|error| Error::Object(error.to_string()))?;
+    object.relocate_calls(&text).map_err(|error| Error::Object(error.to_string()))
+}
+
+pub(super) fn syscall(command: &str, source: io::Error) -> Error {
+    Error::Syscall { command: command.to_owned(), source }
+}

@@ -1,0 +1,140 @@
+//! What can be measured by programs, and which programs each back end needs for it.
+
+use aya_obj::generated::bpf_attach_type;
+use clap::ValueEnum;
+use serde::Serialize;
+
+/// Something that is measured; each takes the best back end that this kernel allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Signal {
+    /// New entries, by network namespace, and the chains they meet.
+    Inserts,
+    /// Entries freed, by protocol, last TCP state and ASSURED.
+    Destroys,
+    /// What `early_drop` found when the table was full.
+    TableFull,
+    /// What `nf_ct_resolve_clash` did with two packets of one new flow.
+    Clashes,
+    /// Resizes of the hash table, whoever asked for them.
+    Resizes,
+}
+
+impl Signal {
+    /// All of them, the most wanted first.
+    pub const ALL: [Self; 5] = [Self::Inserts, Self::Destroys, Self::TableFull, Self::Clashes, Self::Resizes];
+
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Inserts => "inserts and chains",
+            Self::Destroys => "destroys",
+            Self::TableFull => "table full",
+            Self::Clashes => "clashes",
+            Self::Resizes => "resizes",
+        }
+    }
+
+    /// What is not known without it.
+    pub fn lost(self) -> &'static str {
+        match self {
+            Self::Inserts => "the rate of new entries, which no statistic has, and the chains they meet are unknown",
+            Self::Destroys => "the rate at which entries go, and how they ended, is unknown",
+            Self::TableFull => "seen only in the statistic \"drop\", together with lost clashes",
+            Self::Clashes => "seen only in the statistics \"insert_failed\" and \"clashres\"",
+            Self::Resizes => "who resizes the table, and how long it stalls, is unknown",
+        }
+    }
+}
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BackEnd {
+    /// fentry and fexit, on functions of vmlinux or, with the module's BTF, of the module
+    Tracing,
+    /// kprobes and kretprobes
+    Kprobe,
+    /// No programs: proc readings only
+    Proc,
+}
+
+impl BackEnd {
+    /// Those with programs, the best first.
+    pub const WITH_PROGRAMS: [Self; 2] = [Self::Tracing, Self::Kprobe];
+
+    /// As people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tracing => "fentry/fexit",
+            Self::Kprobe => "kprobe",
+            Self::Proc => "proc",
+        }
+    }
+}
+
+/// Which inserts have their chains measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Walk {
+    /// One insert in 64 on each CPU
+    #[default]
+    Sampled,
+    /// Every insert; without fentry and fexit, one in 64 all the same
+    Every,
+}
+
+/// One insert in so many is walked when they are sampled; a power of two.
+pub const SAMPLED: u64 = 64;
+
+/// One program of the object and where it goes.
+pub struct Program {
+    /// Its name in the object.
+    pub name: &'static str,
+    /// The function it watches.
+    pub function: &'static str,
+    /// The function's arguments, to be compared with BTF.
+    pub arguments: usize,
+    /// How it is attached.
+    pub how: How,
+}
+
+/// How a program is attached to its function.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// `BPF_TRACE_FENTRY` or `BPF_TRACE_FEXIT`
+    Tracing(bpf_attach_type),
+    /// At the function's entry.
+    Kprobe,
+    /// At its return.
+    Kretprobe,
+}
+
+const FENTRY: How = How::Tracing(bpf_attach_type::BPF_TRACE_FENTRY);
+const FEXIT: How = How::Tracing(bpf_attach_type::BPF_TRACE_FEXIT);
+
+/// The programs that `signal` needs on a back end; all of them or it is off.
+pub fn programs(signal: Signal, back_end: BackEnd, walk: Walk) -> Vec<Program> {
+    let (function, arguments) = match signal {
+        Signal::Inserts => ("__nf_conntrack_hash_insert", 3),
+        Signal::Destroys => ("nf_conntrack_free", 1),
+        Signal::TableFull => ("early_drop", 2),
+        Signal::Clashes => ("nf_ct_resolve_clash", 3),
+        Signal::Resizes => ("nf_conntrack_hash_resize", 1),
+    };
+    let programs: &[(&str, How)] = match (signal, back_end) {
+        (_, BackEnd::Proc) => &[],
+        (Signal::Inserts, BackEnd::Tracing) if walk == Walk::Every => &[("insert_walked", FEXIT)],
+        (Signal::Inserts, BackEnd::Tracing) => &[("insert_sampled", FENTRY)],
+        (Signal::Inserts, BackEnd::Kprobe) => &[("insert_probed", How::Kprobe)],
+        (Signal::Destroys, BackEnd::Tracing) => &[("free", FENTRY)],
+        (Signal::Destroys, BackEnd::Kprobe) => &[("free_probed", How::Kprobe)],
+        (Signal::TableFull, BackEnd::Tracing) => &[("early_drop", FEXIT)],
+        (Signal::TableFull, BackEnd::Kprobe) => &[("early_drop_probed", How::Kretprobe)],
+        (Signal::Clashes, BackEnd::Tracing) => &[("resolve_clash", FEXIT)],
+        (Signal::Clashes, BackEnd::Kprobe) => &[("resolve_clash_probed", How::Kretprobe)],
+        (Signal::Resizes, BackEnd::Tracing) => &[("resize", FENTRY), ("resized", FEXIT)],
+        (Signal::Resizes, BackEnd::Kprobe) => &[("resize_probed", How::Kprobe), ("resized_probed", How::Kretprobe)],
+    };
+    programs.iter().map(|&(name, how)| Program { name, function, arguments, how }).collect()
+}

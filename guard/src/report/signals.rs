@@ -1,0 +1,40 @@
+//! Which signals the eBPF programs supply, told in the status and in the log.
+
+use tracing::{info, warn};
+
+use super::status::{BackEnd, SignalNow};
+use crate::kernel::{self, Attached, Signal};
+
+/// The growth's back end stands for the whole: it is what the decisions rest on.
+pub(super) fn back_end(hooks: &Result<&[Attached], String>) -> BackEnd {
+    let of = |wanted| hooks.as_ref().ok()?.iter().find(|row| row.signal == wanted)?.back_end;
+    match (of(Signal::Inserts), of(Signal::Destroys)) {
+        (Some(inserts), Some(_)) => BackEnd { name: inserts.name().into(), measured: true, reason: None },
+        _ => {
+            let off = |rows: &[Attached]| {
+                let rows = rows.iter().filter(|row| row.back_end.is_none());
+                rows.map(|row| format!("{}: {}", row.signal.name(), row.why.join("; "))).collect::<Vec<_>>().join("; ")
+            };
+            let reason = hooks.as_ref().map_or_else(Clone::clone, |rows| off(rows));
+            BackEnd { name: kernel::BackEnd::Proc.name().into(), measured: false, reason: Some(reason) }
+        }
+    }
+}
+
+/// A signal as the status tells it.
+pub(super) fn now(row: &Attached) -> SignalNow {
+    SignalNow {
+        signal: row.signal.name().into(),
+        back_end: row.back_end.map(|back_end| back_end.name().into()),
+        why: row.why.clone(),
+    }
+}
+
+/// One line for all, and one for each that is off.
+pub(super) fn log(signals: &[Attached]) {
+    let on = signals.iter().filter_map(|row| Some(format!("{} ({})", row.signal.name(), row.back_end?.name())));
+    info!("measured by eBPF programs: {}", on.collect::<Vec<_>>().join(", "));
+    for row in signals.iter().filter(|row| row.back_end.is_none()) {
+        warn!(reason = row.why.join("; "), "{} off: {}", row.signal.name(), row.signal.lost());
+    }
+}
