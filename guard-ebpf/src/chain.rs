@@ -2,11 +2,9 @@
 
 use guard_ebpf::{CHAIN_LENGTHS, Slot};
 
-use crate::{
-    hooks::count,
-    maps::NODE_NEXT,
-    memory::{Memory, Node, pointer},
-};
+use crate::hooks::count;
+use crate::maps::NODE_NEXT;
+use crate::memory::{Memory, Node, pointer};
 
 /// Counts the chain that begins at `first` in the histogram of its direction.
 ///

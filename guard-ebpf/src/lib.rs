@@ -105,5 +105,5 @@ pub struct Resize {
 
 const _: () = assert!(size_of::<Namespace>() == 16);
 const _: () = assert!(size_of::<Resize>() == 64);
-const _: () = assert!(size_of::<Slot>() % 64 == 0, "the slots are one array: each starts on a cache line");
+const _: () = assert!(size_of::<Slot>().is_multiple_of(64), "the slots are one array: each starts on a cache line");
 const _: () = assert!(CHAIN_LENGTHS.is_power_of_two() && NAMESPACES.is_power_of_two() && TCP_STATES.is_power_of_two());

@@ -20,16 +20,12 @@ mod hooks;
 mod maps;
 mod memory;
 
-use aya_ebpf::{
-    EbpfContext,
-    macros::{fentry, fexit, kprobe, kretprobe},
-    programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
-};
+use aya_ebpf::EbpfContext;
+use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
+use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 
-use crate::{
-    hooks::{clash, delete, drop, insert, resize},
-    memory::{Conn, Probed, SkBuff, Typed},
-};
+use crate::hooks::{clash, delete, drop, insert, resize};
+use crate::memory::{Conn, Probed, SkBuff, Typed};
 
 // void __nf_conntrack_hash_insert(struct nf_conn *ct, unsigned int hash, unsigned int reply_hash), out of line on all
 // kernels looked at, and on the way of packets and of ctnetlink alike.

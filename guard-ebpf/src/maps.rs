@@ -1,12 +1,10 @@
 //! The programs' memory: one slot a CPU, the ring of rare events, and the constants that the loader sets.
 
-use aya_ebpf::{
-    Global,
-    bindings::BPF_F_MMAPABLE,
-    helpers::bpf_get_smp_processor_id,
-    macros::map,
-    maps::{Array, HashMap, RingBuf},
-};
+use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, RingBuf};
 use guard_ebpf::Slot;
 
 /// One slot for each possible CPU; the loader sets the number. A plain array and not a per-CPU one because only plain

@@ -10,13 +10,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::actuate::{Access, Actuator, DryRun, Inherited, Live, Settings, page_bytes};
+use crate::actuate::{Access, Actuator, DryRun, Inherited, Live, Settings};
 use crate::cli::{Failure, RunArgs};
 use crate::config::{self, Policy};
 use crate::control::Control;
 use crate::figures::time;
 use crate::kernel::{self, Hooks};
-use crate::observe::{Observer, Sample};
+use crate::observe::{Observer, Sample, memory};
 use crate::policy::{Host, Limits};
 use crate::report::{self, Mode, Reporter, Server, Start};
 
@@ -81,7 +81,7 @@ fn limits(policy: &Policy, found: &Sample) -> Result<Limits, Failure> {
         table: found.table,
         memory_total: found.memory.total,
         entry_bytes: found.entry_bytes,
-        page_bytes: page_bytes(),
+        page_bytes: memory::page_bytes(),
     };
     Limits::new(policy, &host).map_err(Failure::invalid)
 }

@@ -1,11 +1,9 @@
 //! Two packets of one new flow met: `nf_ct_resolve_clash` dealt with the later one.
 
 use super::count_interruptible;
-use crate::{
-    hooks::delete::IPS_NAT_CLASH,
-    maps::{SKB_NFCT, STATUS, slot},
-    memory::{Conn, Memory as _, Probed, SkBuff, Typed},
-};
+use crate::hooks::delete::IPS_NAT_CLASH;
+use crate::maps::{SKB_NFCT, STATUS, slot};
+use crate::memory::{Conn, Memory as _, Probed, SkBuff, Typed};
 
 /// Verdict of a hook (include/uapi/linux/netfilter.h).
 const NF_DROP: u32 = 0;

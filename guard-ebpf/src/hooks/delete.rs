@@ -3,31 +3,35 @@
 use guard_ebpf::{ICMP_FATE, OTHER_FATE, TCP_STATES, UDP_FATE};
 
 use super::count_interruptible;
-use crate::{
-    maps::{ORIGINAL_PPREV, PROTONUM, STATUS, TCP_STATE, UNION_BY_HELPER, slot},
-    memory::{Conn, Memory, Probed},
-};
+use crate::maps::{ORIGINAL_PPREV, PROTONUM, STATUS, TCP_STATE, UNION_BY_HELPER, slot};
+use crate::memory::{Conn, Memory, Probed};
 
 // enum ip_conntrack_status (include/uapi/linux/netfilter/nf_conntrack_common.h).
 
 /// Packets went both ways, so `early_drop` leaves it alone.
 const IPS_ASSURED: u64 = 1 << 2;
+/// The entry was about to be put into the table.
+const IPS_CONFIRMED: u64 = 1 << 3;
 /// The entry lost a clash and went in by its reply tuple alone, past `__nf_conntrack_hash_insert`.
 pub const IPS_NAT_CLASH: u64 = 1 << 12;
 
 /// Counts the entry if it had ever been in the table.
 #[inline(always)]
 pub fn freed<M: Memory>(conn: *const Conn) {
-    // Set when the entry is put into a chain and poisoned when it is taken out; `__nf_conntrack_alloc` clears it. The
-    // status would not do: ctnetlink sets IPS_CONFIRMED before an insert that may fail.
+    // Set when the entry is put into a chain and poisoned when it is taken out; `__nf_conntrack_alloc` clears it. It takes
+    // both: ctnetlink sets IPS_CONFIRMED before an insert that may fail, and kernels before 5.19 keep entries that are not
+    // confirmed yet in a list, by the same node.
     // SAFETY: the hooked function's own argument.
     let pprev: u64 = unsafe { M::field(conn, ORIGINAL_PPREV.load()) };
     if pprev == 0 {
         return;
     }
-    let Some(slot) = slot() else { return };
     // SAFETY: as above.
     let status: u64 = unsafe { M::field(conn, STATUS.load()) };
+    if status & IPS_CONFIRMED == 0 {
+        return;
+    }
+    let Some(slot) = slot() else { return };
     let counter = if status & IPS_NAT_CLASH == 0 {
         let place = fate::<M>(conn) + usize::from(status & IPS_ASSURED != 0);
         // SAFETY: this CPU's slot, and an index inside the array.

@@ -4,11 +4,9 @@
 use guard_ebpf::{NAMESPACES, ORIGINAL, REPLY, Slot};
 
 use super::count;
-use crate::{
-    chain,
-    maps::{CT_NET, HASH_TABLE, NET_INUM, ORIGINAL_NEXT, REPLY_NEXT, WALK_MASK, slot},
-    memory::{Conn, Memory, Net, Node, Probed, Typed, pointer},
-};
+use crate::chain;
+use crate::maps::{CT_NET, HASH_TABLE, NET_INUM, ORIGINAL_NEXT, REPLY_NEXT, WALK_MASK, slot};
+use crate::memory::{Conn, Memory, Net, Node, Probed, Typed, pointer};
 
 /// At the function's entry: counts the insert and walks some chains from their buckets.
 #[inline(always)]

@@ -5,10 +5,8 @@ use aya_ebpf::helpers::{
 };
 use guard_ebpf::Resize;
 
-use crate::{
-    maps::{Began, EVENTS, RESIZES, TABLE_SIZE},
-    memory::{Memory as _, Node, Probed},
-};
+use crate::maps::{Began, EVENTS, RESIZES, TABLE_SIZE};
+use crate::memory::{Memory as _, Node, Probed};
 
 /// Remembers when, and from what size.
 #[inline(always)]
@@ -16,7 +14,7 @@ pub fn began() {
     // SAFETY: these helpers have no preconditions.
     let (thread, at) = unsafe { (bpf_get_current_pid_tgid(), bpf_ktime_get_ns()) };
     // A full map loses this resize's event; 64 threads that resize at once are not worth more.
-    let _ = RESIZES.insert(&thread, &Began { at, buckets: u64::from(buckets()) }, 0);
+    let _ = RESIZES.insert(thread, Began { at, buckets: u64::from(buckets()) }, 0);
 }
 
 /// Sends the event.
@@ -25,8 +23,8 @@ pub fn ended(asked: Option<u32>, result: i32) {
     // SAFETY: these helpers have no preconditions.
     let (thread, now) = unsafe { (bpf_get_current_pid_tgid(), bpf_ktime_get_ns()) };
     // SAFETY: only this thread touches its own key.
-    let Some(began) = (unsafe { RESIZES.get(&thread) }).copied() else { return };
-    let _ = RESIZES.remove(&thread);
+    let Some(began) = (unsafe { RESIZES.get(thread) }).copied() else { return };
+    let _ = RESIZES.remove(thread);
     let Some(mut event) = EVENTS.reserve::<Resize>(0) else { return };
     event.write(Resize {
         // SAFETY: no preconditions.

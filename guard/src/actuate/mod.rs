@@ -20,7 +20,7 @@ pub use dry::DryRun;
 pub use journal::{Error as JournalError, Found, Journal};
 pub use live::{Inherited, Live};
 pub use restore::{Put, Restored, restore};
-pub use settings::{Error as SettingsError, Settings, page_bytes};
+pub use settings::{Error as SettingsError, Settings};
 
 use crate::policy::{Approved, Change};
 

@@ -4,8 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{SysconfVar, sysconf};
-
+use crate::observe::memory;
 use crate::policy::Setting;
 
 /// Below the root directory: the boot's identity.
@@ -145,13 +144,7 @@ pub(super) fn takes(setting: Setting, written: u64, read: u64) -> bool {
 
 /// `PAGE_SIZE / sizeof(struct hlist_nulls_head)` (`nf_ct_alloc_hashtable`).
 fn buckets_in_a_page() -> u64 {
-    page_bytes() / 8
-}
-
-/// Bytes of a memory page.
-pub fn page_bytes() -> u64 {
-    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-    page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
+    memory::page_bytes() / 8
 }
 
 #[cfg(test)]

@@ -3,23 +3,28 @@
 //! A module's BTF is split: its type ids and string offsets go on where vmlinux's end, so both files are read. They are
 //! dropped as soon as the offsets are known; a full parse of vmlinux takes seconds on a slow host and megabytes for good.
 
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 use super::Error;
 
 const MAGIC: u16 = 0xeb9f;
 const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 const KIND_ENUM: u32 = 6;
+const KIND_FWD: u32 = 7;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
+const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC: u32 = 12;
 const KIND_FUNC_PROTO: u32 = 13;
 const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
+const KIND_FLOAT: u32 = 16;
 const KIND_DECL_TAG: u32 = 17;
 const KIND_TYPE_TAG: u32 = 18;
 const KIND_ENUM64: u32 = 19;
@@ -81,8 +86,7 @@ impl Btf {
                 KIND_ARRAY => 12,
                 KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * vlen,
                 KIND_ENUM | KIND_FUNC_PROTO => 8 * vlen,
-                // pointer, forward, typedef, volatile, const, restrict, function, float, type tag
-                2 | 7..=12 | 16 | KIND_TYPE_TAG => 0,
+                KIND_PTR | KIND_FWD..=KIND_FUNC | KIND_FLOAT | KIND_TYPE_TAG => 0,
                 _ => return Err(Error::BadBtf("a kind of type that this version does not know")),
             };
             at += 12 + tail;
@@ -162,7 +166,7 @@ impl Btf {
 
     /// Follows typedefs and qualifiers.
     fn resolve<'a>(&'a self, mut from: Type<'a>) -> Type<'a> {
-        while matches!(from.kind(), KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | 11 | KIND_TYPE_TAG) {
+        while matches!(from.kind(), KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG) {
             match self.by_id(from.type_or_size()) {
                 Some(to) => from = to,
                 None => break,
@@ -237,117 +241,4 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
-#[allow(clippy::cast_possible_truncation, reason = "the test's files are a few hundred bytes")]
-mod tests {
-    use super::*;
-
-    /// Writes BTF records the way the kernel lays them out.
-    struct Writer {
-        types: Vec<u8>,
-        strings: Vec<u8>,
-        string_base: u32,
-    }
-
-    impl Writer {
-        fn new(string_base: u32) -> Self {
-            Self { types: Vec::new(), strings: if string_base == 0 { vec![0] } else { Vec::new() }, string_base }
-        }
-        fn name(&mut self, name: &str) -> u32 {
-            if name.is_empty() {
-                return 0;
-            }
-            let at = self.strings.len() as u32 + self.string_base;
-            self.strings.extend(name.as_bytes());
-            self.strings.push(0);
-            at
-        }
-        fn words(&mut self, words: &[u32]) {
-            self.types.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
-        }
-        fn ty(&mut self, name: &str, kind: u32, vlen: u32, size: u32, tail: &[u32]) {
-            let name = self.name(name);
-            self.words(&[name, kind << 24 | vlen, size]);
-            self.words(tail);
-        }
-        fn structure(&mut self, name: &str, size: u32, members: &[(&str, u32, u32)]) {
-            let members: Vec<u32> = members.iter().flat_map(|&(name, id, bits)| [self.name(name), id, bits]).collect();
-            self.ty(name, KIND_STRUCT, members.len() as u32 / 3, size, &members);
-        }
-        fn finish(self) -> Vec<u8> {
-            let (types, strings) = (self.types.len() as u32, self.strings.len() as u32);
-            let mut bytes = MAGIC.to_ne_bytes().to_vec();
-            bytes.extend([1, 0]);
-            bytes.extend([24, 0, types, types, strings].iter().flat_map(|word: &u32| word.to_ne_bytes()));
-            bytes.extend(self.types);
-            bytes.extend(self.strings);
-            bytes
-        }
-    }
-
-    /// 1 int, 2 node { pad, next }, 3 hash { node, int }, 4 array of 2 hashes, 5 typedef of it.
-    fn base() -> (Vec<u8>, u32) {
-        let mut btf = Writer::new(0);
-        btf.ty("int", KIND_INT, 0, 8, &[64]);
-        btf.structure("node", 16, &[("pad", 1, 0), ("next", 1, 64)]);
-        btf.structure("hash", 24, &[("node", 2, 0), ("tuple", 1, 128)]);
-        btf.ty("", KIND_ARRAY, 0, 0, &[3, 1, 2]);
-        btf.ty("hashes", KIND_TYPEDEF, 0, 4, &[]);
-        let strings = btf.strings.len() as u32;
-        (btf.finish(), strings)
-    }
-
-    fn split() -> Btf {
-        let (base, strings) = base();
-        let mut module = Writer::new(strings);
-        // 6: conn { use; anonymous 7; hashes }, 7: anonymous { status }, 8: prototype with two arguments, 9: function
-        module.structure("conn", 64, &[("use", 1, 0), ("", 7, 64), ("hashes", 5, 128)]);
-        module.structure("", 8, &[("status", 1, 0)]);
-        module.ty("", KIND_FUNC_PROTO, 2, 0, &[0, 1, 0, 1]);
-        module.ty("insert", KIND_FUNC, 0, 8, &[]);
-        Btf::parse(module.finish(), Some(Btf::parse(base, None).unwrap())).unwrap()
-    }
-
-    #[test]
-    fn a_member_is_found_through_typedefs_arrays_and_both_files() {
-        assert_eq!(split().offset("conn", &["hashes", "1", "node", "next"]).unwrap(), 16 + 24 + 8);
-        assert_eq!(split().offset("node", &["next"]).unwrap(), 8);
-    }
-
-    #[test]
-    fn a_member_of_an_anonymous_struct_is_found_as_in_c() {
-        assert_eq!(split().offset("conn", &["status"]).unwrap(), 8);
-    }
-
-    #[test]
-    fn what_is_not_there_is_named() {
-        let moved = split().offset("conn", &["hashes", "1", "node", "prev"]).unwrap_err();
-        assert!(moved.to_string().contains("conn") && moved.to_string().contains("hashes.1.node.prev"), "{moved}");
-        assert!(split().offset("conn", &["hashes", "2", "node"]).is_err(), "past the array's end");
-        assert!(split().offset("nothing", &["next"]).is_err());
-        assert!(split().function("conn").is_err(), "a struct is no function");
-    }
-
-    #[test]
-    fn a_function_has_the_id_that_the_kernel_gives_it() {
-        assert_eq!(split().function("insert").unwrap(), (9, 2));
-    }
-
-    #[test]
-    fn broken_files_are_errors() {
-        let (good, _) = base();
-        assert!(Btf::parse(Vec::new(), None).is_err());
-        assert!(Btf::parse(vec![0; 64], None).is_err());
-        for length in 0..good.len() {
-            assert!(Btf::parse(good[..length].to_vec(), None).is_err(), "cut at {length}");
-        }
-    }
-
-    #[test]
-    fn this_hosts_own_btf_is_read_where_it_has_any() {
-        let Ok(btf) = Btf::read(Path::new("/"), None) else {
-            return;
-        };
-        // Two unsigned longs at the start of a struct that has not changed since 2.6: include/linux/list.h.
-        assert_eq!(btf.offset("list_head", &["prev"]).unwrap(), 8);
-    }
-}
+mod tests;

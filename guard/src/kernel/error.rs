@@ -1,6 +1,7 @@
 //! Why the eBPF programs could not be had.
 
-use std::{io, path::PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -66,18 +67,6 @@ pub enum Error {
         /// Its error.
         source: io::Error,
     },
-}
-
-impl Error {
-    /// Whether it was not permitted, rather than not possible.
-    pub fn is_refused(&self) -> bool {
-        match self {
-            Self::Syscall { source, .. } | Self::Verifier { source, .. } | Self::NoBtf { source, .. } => {
-                source.kind() == io::ErrorKind::PermissionDenied
-            }
-            _ => false,
-        }
-    }
 }
 
 fn hint(error: &io::Error) -> &'static str {

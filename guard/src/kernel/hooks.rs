@@ -3,15 +3,12 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, Resize, TCP_STATES, UDP_FATE};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use serde::Serialize;
 
-use super::{
-    Error,
-    object::{KernelHalf, Maps, syscall},
-    perf,
-    signals::{BackEnd, How, Program, SAMPLED, Signal, Walk, programs},
-    sys,
-};
+use super::object::{KernelHalf, Maps, syscall};
+use super::signals::{BackEnd, How, Program, SAMPLED, Signal, Walk, programs};
+use super::{Error, perf, sys};
 use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, ResizeEvent, TableFull};
 
 /// What to attach.
@@ -40,7 +37,8 @@ pub struct Hooks {
     /// One insert in so many is walked; 0: none.
     walked: u64,
     programs: Vec<OwnedFd>,
-    _links: Vec<OwnedFd>,
+    /// Each detaches its program when it is closed.
+    links: Vec<OwnedFd>,
     maps: Maps,
 }
 
@@ -50,50 +48,52 @@ impl Hooks {
         if options.back_end == Some(BackEnd::Proc) {
             return Err(Error::NotWanted);
         }
+        // Kernels before 5.11 count maps and programs as locked memory, and 64 KiB are not enough for them. Where the limit
+        // may not be raised, the loads say so.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let (hooks, union_refused) = Self::attach_as(options, false)?;
         // Verifiers of older kernels refuse the load of the TCP state through its union.
         if union_refused { Self::attach_as(options, true).map(|(hooks, _)| hooks) } else { Ok(hooks) }
     }
 
+    /// The answer's second part: whether the verifier refused to read through a union.
     fn attach_as(options: Options, union_by_helper: bool) -> Result<(Self, bool), Error> {
         let (half, maps) = KernelHalf::prepare(union_by_helper)?;
         // From the bucket there is no walk without the table's address, so then every insert is walked from its entry.
         let walk = if half.table_known { options.walk } else { Walk::Every };
-        let mut hooks = Self { signals: Vec::new(), walked: 0, programs: Vec::new(), _links: Vec::new(), maps };
-        let (mut first_error, mut union_refused) = (None, false);
+        let mut hooks = Self { signals: Vec::new(), walked: 0, programs: Vec::new(), links: Vec::new(), maps };
+        let mut errors = Vec::new();
         for signal in Signal::ALL {
-            let mut attached = Attached { signal, back_end: None, why: Vec::new() };
-            for back_end in BackEnd::WITH_PROGRAMS {
-                if options.back_end.is_some_and(|wanted| wanted != back_end) {
-                    continue;
-                }
+            let mut row = Attached { signal, back_end: None, why: Vec::new() };
+            let wanted = |back_end: &BackEnd| options.back_end.is_none_or(|only| only == *back_end);
+            for back_end in BackEnd::WITH_PROGRAMS.into_iter().filter(wanted) {
                 match hooks.take(&half, &programs(signal, back_end, walk)) {
                     Ok(()) => {
-                        attached.back_end = Some(back_end);
+                        row.back_end = Some(back_end);
                         break;
                     }
                     Err(error) => {
-                        let verifier = matches!(error, Error::Verifier { .. });
-                        union_refused |= verifier && signal == Signal::Destroys && back_end == BackEnd::Tracing;
-                        attached.why.push(format!("{}: {error}", back_end.name()));
-                        first_error.get_or_insert(error);
+                        row.why.push(format!("{}: {error}", back_end.name()));
+                        errors.push((signal, back_end, error));
                     }
                 }
             }
-            if signal == Signal::Inserts {
-                hooks.walked = match (attached.back_end, walk) {
-                    (Some(BackEnd::Tracing), Walk::Every) => 1,
-                    (Some(_), _) if half.table_known => SAMPLED,
-                    _ => 0,
-                };
-            }
-            hooks.signals.push(attached);
+            hooks.signals.push(row);
         }
-        match first_error {
-            Some(error) if hooks.signals.iter().all(|attached| attached.back_end.is_none()) => {
-                if union_refused && !union_by_helper { Ok((hooks, true)) } else { Err(error) }
-            }
-            _ => Ok((hooks, union_refused && !union_by_helper)),
+        hooks.walked = match (hooks.back_end(Signal::Inserts), walk) {
+            (Some(BackEnd::Tracing), Walk::Every) => 1,
+            (Some(_), _) if half.table_known => SAMPLED,
+            _ => 0,
+        };
+        let union_refused = !union_by_helper
+            && errors.iter().any(|(signal, back_end, error)| {
+                let program = (*signal, *back_end);
+                program == (Signal::Destroys, BackEnd::Tracing) && matches!(error, Error::Verifier { .. })
+            });
+        let none = hooks.signals.iter().all(|row| row.back_end.is_none());
+        match errors.into_iter().next() {
+            Some((_, _, error)) if none && !union_refused => Err(error),
+            _ => Ok((hooks, union_refused)),
         }
     }
 
@@ -112,8 +112,12 @@ impl Hooks {
         }
         let (programs, links): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
         self.programs.extend(programs);
-        self._links.extend(links);
+        self.links.extend(links);
         Ok(())
+    }
+
+    fn back_end(&self, signal: Signal) -> Option<BackEnd> {
+        self.signals.iter().find(|row| row.signal == signal)?.back_end
     }
 
     /// Which back end each signal has.
@@ -124,9 +128,7 @@ impl Hooks {
     /// What the programs counted since they were attached, and the resizes since the last reading.
     pub fn read(&mut self) -> HookTotals {
         let sum = self.maps.slots.sum();
-        let on = |signal| self.signals.iter().any(|row| row.signal == signal && row.back_end.is_some());
-        let tracing =
-            |signal| self.signals.iter().any(|row| row.signal == signal && row.back_end == Some(BackEnd::Tracing));
+        let on = |signal| self.back_end(signal).is_some();
         let mut totals = HookTotals {
             inserts: on(Signal::Inserts).then_some(sum.slot.inserts),
             namespaces: on(Signal::Inserts)
@@ -143,7 +145,8 @@ impl Hooks {
             clashes: on(Signal::Clashes).then(|| Clashes {
                 lost: sum.slot.clashes_lost,
                 resolved: sum.slot.clashes_resolved,
-                reply_only: tracing(Signal::Clashes).then_some(sum.slot.reply_only_inserts),
+                reply_only: (self.back_end(Signal::Clashes) == Some(BackEnd::Tracing))
+                    .then_some(sum.slot.reply_only_inserts),
             }),
             missed: self.missed(),
             resizes: Vec::new(),

@@ -3,23 +3,19 @@
 //! aya reads the object and makes the maps. The programs are loaded by `sys`: on most distributions their functions are
 //! a module's, and aya cannot name a module's BTF to the kernel.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::Path,
-};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::Path;
 
 use aya::maps::{Map, MapData, RingBuf};
 use aya_obj::{EbpfSectionKind, Object};
 
-use super::{
-    Error,
-    btf::Btf,
-    signals::{How, Program, SAMPLED},
-    slots::Slots,
-    symbols, sys,
-};
+use super::btf::Btf;
+use super::signals::{How, Program, SAMPLED};
+use super::slots::Slots;
+use super::{Error, symbols, sys};
+use crate::observe::memory::page_bytes;
 
 /// The kernel half, built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
@@ -141,7 +137,10 @@ fn make_maps(object: &mut Object, cpus: usize) -> Result<Vec<(String, MapData)>,
         match name.as_str() {
             "SLOTS" => definition.set_max_entries(u32::try_from(cpus).unwrap_or(u32::MAX)),
             // A ring is made of whole pages, and those are larger on some architectures.
-            "EVENTS" => definition.set_max_entries(definition.max_entries().max(page_size())),
+            "EVENTS" => {
+                let page = u32::try_from(page_bytes()).unwrap_or(4096);
+                definition.set_max_entries(definition.max_entries().max(page));
+            }
             _ => {}
         }
         let command = format!("BPF_MAP_CREATE {name}");
@@ -157,11 +156,6 @@ fn make_maps(object: &mut Object, cpus: usize) -> Result<Vec<(String, MapData)>,
         maps.push((name.clone(), map));
     }
     Ok(maps)
-}
-
-fn page_size() -> u32 {
-    let size = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
-    size.ok().flatten().and_then(|size| u32::try_from(size).ok()).unwrap_or(4096)
 }
 
 /// The maps by what they are for.

@@ -1,10 +1,8 @@
 //! Attaching kprobes: `perf_event_open(2)` on the kernel's kprobe event source, which needs no tracefs.
 
-use std::{
-    ffi::CString,
-    fs, io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::{fs, io};
 
 use aya_obj::generated::perf_event_attr;
 

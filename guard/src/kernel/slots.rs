@@ -1,6 +1,11 @@
 //! The per-CPU slots, mapped into the daemon: reading them takes no system call.
 
-use std::{collections::BTreeMap, ffi::c_void, io, num::NonZeroUsize, os::fd::AsFd, ptr::NonNull};
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
 
 use guard_ebpf::Slot;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};

@@ -61,7 +61,7 @@ fn signals(root: &Path, options: Options) -> Vec<Row> {
         growth,
         file("entries", "proc/sys/net/netfilter/nf_conntrack_count", "the guard cannot run"),
         file("statistics", stats::FILE, "drops by cause are unknown (CONFIG_NF_CONNTRACK_PROCFS)"),
-        file("entry size", memory::SLABINFO, "the usual 256 bytes are taken"),
+        file("entry size", memory::SLABINFO, "the usual size of an entry is taken"),
     ]);
     rows
 }

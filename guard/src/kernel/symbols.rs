@@ -1,10 +1,8 @@
 //! Addresses of the kernel's variables, from `/proc/kallsyms`.
 
-use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
-    path::Path,
-};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
 
 /// The addresses of some variables; 0 where kallsyms does not have one or does not show it (`kernel.kptr_restrict`).
 ///
@@ -28,11 +26,11 @@ pub fn addresses<const N: usize>(root: &Path, names: [&str; N]) -> [u64; N] {
     found
 }
 
-/// `ffffffffc04080e0 d nf_conntrack_hash	[nf_conntrack]`: variables are in a data (d) or bss (b) section or read-mostly.
+/// `ffffffffc04080e0 d nf_conntrack_hash [nf_conntrack]`: variables are in a data (d) or bss (b) section or read-mostly.
 fn parse(line: &[u8]) -> Option<(u64, &[u8])> {
     let (address, rest) = line.split_at_checked(16)?;
     let [b' ', b'd' | b'D' | b'b' | b'B' | b'r' | b'R', b' ', name @ ..] = rest else { return None };
-    let name = name.split(|byte| byte.is_ascii_whitespace()).next()?;
+    let name = name.split(u8::is_ascii_whitespace).next()?;
     // A cheap look first: almost every line is somebody else's.
     if !name.starts_with(b"nf_conntrack_") {
         return None;

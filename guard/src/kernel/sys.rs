@@ -1,10 +1,8 @@
 //! The few `bpf(2)` commands that aya has no call for: programs on functions of a module need `attach_btf_obj_fd`.
 
-use std::{
-    ffi::CStr,
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type};
 

@@ -1,6 +1,7 @@
 //! A reading that failed.
 
-use std::{io, path::PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 

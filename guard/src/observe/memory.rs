@@ -1,7 +1,9 @@
 //! The host's memory and what one entry takes of it.
 
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
+use nix::unistd::{SysconfVar, sysconf};
 use procfs::{FromRead as _, Meminfo};
 
 use super::{Error, Memory};
@@ -38,8 +40,14 @@ fn object_bytes(slabinfo: &str) -> Option<u64> {
     let per_slab: u64 = cells.next()?.parse().ok()?;
     let pages: u64 = cells.next()?.parse().ok()?;
     // What a slab leaves over at its end is used up as well.
-    let share = (pages * 4096).checked_div(per_slab)?;
+    let share = (pages * page_bytes()).checked_div(per_slab)?;
     Some(size.max(share))
+}
+
+/// Bytes of a memory page.
+pub fn page_bytes() -> u64 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    page.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(4096)
 }
 
 #[cfg(test)]

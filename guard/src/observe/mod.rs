@@ -6,10 +6,8 @@ mod sample;
 pub mod stats;
 pub mod table;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 

@@ -1,6 +1,7 @@
 //! What one tick reads. One shape, whatever back end supplied it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 

@@ -1,7 +1,8 @@
 //! The kernel's own statistics: `/proc/net/stat/nf_conntrack`, hexadecimal, one row for each CPU, this network
 //! namespace's only (`ct_cpu_seq_show` in nf_conntrack_standalone.c).
 
-use std::{fs, path::Path};
+use std::fs;
+use std::path::Path;
 
 use super::{Error, StatTotals};
 

@@ -1,9 +1,7 @@
 //! The table's settings and count, from the sysctls under net.netfilter (Documentation/networking/nf_conntrack-sysctl).
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::{Error, TableReading};
 

@@ -8,17 +8,15 @@ use crate::kernel::{self, Attached, Signal};
 /// The growth's back end stands for the whole: it is what the decisions rest on.
 pub(super) fn back_end(hooks: &Result<&[Attached], String>) -> BackEnd {
     let of = |wanted| hooks.as_ref().ok()?.iter().find(|row| row.signal == wanted)?.back_end;
-    match (of(Signal::Inserts), of(Signal::Destroys)) {
-        (Some(inserts), Some(_)) => BackEnd { name: inserts.name().into(), measured: true, reason: None },
-        _ => {
-            let off = |rows: &[Attached]| {
-                let rows = rows.iter().filter(|row| row.back_end.is_none());
-                rows.map(|row| format!("{}: {}", row.signal.name(), row.why.join("; "))).collect::<Vec<_>>().join("; ")
-            };
-            let reason = hooks.as_ref().map_or_else(Clone::clone, |rows| off(rows));
-            BackEnd { name: kernel::BackEnd::Proc.name().into(), measured: false, reason: Some(reason) }
-        }
+    if let (Some(inserts), Some(_)) = (of(Signal::Inserts), of(Signal::Destroys)) {
+        return BackEnd { name: inserts.name().into(), measured: true, reason: None };
     }
+    let off = |rows: &[Attached]| {
+        let rows = rows.iter().filter(|row| row.back_end.is_none());
+        rows.map(|row| format!("{}: {}", row.signal.name(), row.why.join("; "))).collect::<Vec<_>>().join("; ")
+    };
+    let reason = hooks.as_ref().map_or_else(Clone::clone, |rows| off(rows));
+    BackEnd { name: kernel::BackEnd::Proc.name().into(), measured: false, reason: Some(reason) }
 }
 
 /// A signal as the status tells it.
