@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use nix::sys::signal::{self, SigHandler, Signal};
 
+mod bench;
 mod build;
 mod demo;
 mod deploy;
@@ -51,6 +52,9 @@ enum Verb {
     /// Sets up what is missing, builds, boots a guest with two emulated CPUs and prints both results side by side, in
     /// about two minutes. Fails where the guard dropped a flow or left its bounds, and where stock dropped nothing.
     Demo,
+    /// Measure something on a real kernel, in a guest
+    #[command(subcommand)]
+    Bench(bench::What),
     /// Check everything: formatting, lints, licences, host tests, deploy/, and the tests on a real kernel in a guest
     ///
     /// Sets up what is missing, runs every stage even when an earlier one failed, and ends with a line of its own:
@@ -119,6 +123,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run().map(|()| 0),
         Verb::Build { fixed } => build::run(fixed).map(|()| 0),
         Verb::Demo => demo::run(),
+        Verb::Bench(what) => bench::run(&what),
         Verb::Test => test::run(),
         Verb::Image => image::run().map(|()| 0),
         Verb::Vm(arguments) => match arguments.guest() {

@@ -39,6 +39,10 @@ pub const GUEST_TOOLS: Tools = Tools {
     ],
 };
 
+/// What the guard's price is compared with; nothing else needs it.
+pub const BENCH_TOOLS: Tools =
+    Tools { name: "tracing tool", tools: &[Tool { program: "bpftrace", package: "bpftrace" }] };
+
 /// Called by the checks of `deploy/`.
 pub const DEPLOY_TOOLS: Tools = Tools {
     name: "deployment tools",

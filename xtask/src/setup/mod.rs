@@ -20,7 +20,7 @@ mod sources;
 mod tools;
 
 pub use busybox::path as busybox;
-pub use host::{DEPLOY_TOOLS, GUEST_TOOLS, IMAGE_TOOLS, QEMU};
+pub use host::{BENCH_TOOLS, DEPLOY_TOOLS, GUEST_TOOLS, IMAGE_TOOLS, QEMU};
 pub use kernel::Series;
 pub use manifests::validator as manifest_validator;
 pub use rust_src::library as rust_library;
@@ -69,6 +69,11 @@ pub fn for_guest(series: Series) -> Vec<Box<dyn Piece>> {
 /// What the programs that run in guests call: namespaces, rules, table dumps.
 pub fn for_guest_programs() -> Vec<Box<dyn Piece>> {
     vec![Box::new(GUEST_TOOLS)]
+}
+
+/// What `cargo xtask bench` compares the guard with. Not part of `setup`: it is large, and no other verb calls it.
+pub fn for_bench() -> Vec<Box<dyn Piece>> {
+    vec![Box::new(BENCH_TOOLS)]
 }
 
 /// What builds the container image.
