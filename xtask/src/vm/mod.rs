@@ -185,13 +185,13 @@ fn died(console: &Path, errors: &Path) -> anyhow::Error {
     let read = |file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
     let (text, errors) = (read(console), read(errors));
     let kept = tree::kept().join("vm/console.log");
-    let place = match fs::copy(console, &kept) {
-        Ok(_) => format!(" (all of it: {})", kept.display()),
-        Err(_) => String::new(),
+    // An empty console tells nothing, and must not take the place of an earlier guest's last words.
+    let place = match fs::metadata(console).is_ok_and(|meta| meta.len() > 0).then(|| fs::copy(console, &kept)) {
+        Some(Ok(_)) => format!(" (all of it: {})", kept.display()),
+        _ => String::new(),
     };
-    let (what, shown) = match text.find("Kernel panic") {
-        Some(at) => {
-            let panic: Vec<&str> = text[at..].lines().take(CONSOLE_LINES).collect();
+    let (what, shown) = match panic_lines(&text) {
+        Some(panic) => {
             ("the guest's kernel panicked; its console says", process::tail(&panic.join("\n"), CONSOLE_LINES))
         }
         None if text.is_empty() && !errors.is_empty() => {
@@ -200,6 +200,16 @@ fn died(console: &Path, errors: &Path) -> anyhow::Error {
         None => ("the guest stopped before its command ended; its console ends", process::tail(&text, CONSOLE_LINES)),
     };
     anyhow!("{what}{place}:\n{shown}")
+}
+
+/// A panic from the line that says what happened: an oops comes before the panic that it brings, with the place in the
+/// code. `None` where the kernel did not panic.
+fn panic_lines(console: &str) -> Option<Vec<&str>> {
+    const FIRST_WORDS: [&str; 5] = ["BUG: ", "Oops: ", "general protection fault", "kernel BUG at", "Kernel panic"];
+    let panic = console.lines().position(|line| line.contains("Kernel panic"))?;
+    let lines: Vec<&str> = console.lines().collect();
+    let first = lines[..=panic].iter().position(|line| FIRST_WORDS.iter().any(|word| line.contains(word)));
+    Some(lines.into_iter().skip(first.unwrap_or(panic)).take(CONSOLE_LINES).collect())
 }
 
 /// A number that the command's output does not hold by chance.
@@ -255,5 +265,21 @@ pub fn run(guest: &Guest) -> Result<u8> {
             eprintln!("xtask: {} s are over; the guest was killed (--timeout)", guest.timeout.as_secs());
             Ok(124)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_shown_from_the_oops_that_brought_it() {
+        let console = "booting\n[    9.1] BUG: unable to handle page fault for address: 0\n[    9.1] RIP: 0010:x+0x1/0x2\n\
+                       [    9.2] Kernel panic - not syncing: Fatal exception in interrupt\n";
+        let lines = panic_lines(console).unwrap();
+        assert!(lines.len() == 3 && lines[0].contains("page fault") && lines[1].contains("RIP"), "{lines:?}");
+        let plain = panic_lines("booting\n[    1.0] Kernel panic - not syncing: No working init found\n").unwrap();
+        assert!(plain.len() == 1 && plain[0].contains("init"), "{plain:?}");
+        assert_eq!(panic_lines("[    3.0] BUG: soft lockup, and it went on\n"), None);
     }
 }
