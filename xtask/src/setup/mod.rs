@@ -3,10 +3,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use nix::sys::statvfs::statvfs;
 
 use crate::tree;
 
@@ -46,6 +47,10 @@ pub trait Piece {
     /// Fetches it; the answer says what came.
     fn get(&self) -> Result<String>;
 }
+
+/// Bytes to be free before a step: more than the largest, building cargo-deny, takes for a time. Compilers that meet a
+/// full disk say little, and linkers die of a bus error.
+const ROOM: u64 = 2 << 30;
 
 /// How much of the look-around is said.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,7 +128,10 @@ pub fn ensure(pieces: &[Box<dyn Piece>], say: Say) -> Result<()> {
         match found {
             Some(found) if say == Say::All => eprintln!("{} … found: {found}", piece.name()),
             Some(_) => {}
-            None => step(&piece.name(), piece.work(), || piece.get())?,
+            None => {
+                check_room(&tree::kept(), ROOM)?;
+                step(&piece.name(), piece.work(), || piece.get())?;
+            }
         }
     }
     Ok(())
@@ -137,6 +145,20 @@ fn missing_packages(pieces: &[Box<dyn Piece>]) -> Vec<&'static str> {
         }
     }
     packages
+}
+
+fn check_room(dir: &Path, needed: u64) -> Result<()> {
+    let disk = statvfs(dir).with_context(|| format!("cannot look at the disk of {}", dir.display()))?;
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    let mib = |bytes: u64| bytes >> 20;
+    ensure!(
+        free >= needed,
+        "only {} MiB are free on the disk of {}, and set-up may need {} MiB: make room there, then run it again",
+        mib(free),
+        dir.display(),
+        mib(needed)
+    );
+    Ok(())
 }
 
 /// One thing to do, with its progress line.
@@ -172,4 +194,17 @@ fn exclusive() -> Result<File> {
 /// The log file of one step.
 fn logs(step: &str) -> PathBuf {
     tree::kept().join("setup-logs").join(format!("{step}.log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_before_anything_is_fetched() {
+        let home = tempfile::tempdir().unwrap();
+        check_room(home.path(), 0).unwrap();
+        let text = check_room(home.path(), u64::MAX).unwrap_err().to_string();
+        assert!(text.contains(&home.path().display().to_string()) && text.contains("make room"), "{text}");
+    }
 }

@@ -66,9 +66,11 @@ impl Piece for CargoTool {
         let mut command = Command::new("cargo");
         command.args(["install", "--locked", "--force", self.name, "--version", self.version]).args(self.options);
         command.arg("--root").arg(tree::kept().join("tools")).env("CARGO_TARGET_DIR", &build);
-        process::run_logged(&mut command, &logs(self.name))?;
-        // The intermediate files are larger than everything else that is kept, and never used again.
-        std::fs::remove_dir_all(&build).with_context(|| format!("cannot remove {}", build.display()))?;
+        let ended = process::run_logged(&mut command, &logs(self.name));
+        // The intermediate files are larger than everything else that is kept, and never used again; where the disk
+        // filled up, they are what filled it.
+        let removed = std::fs::remove_dir_all(&build).with_context(|| format!("cannot remove {}", build.display()));
+        ended.and(removed)?;
         Ok(self.kept().display().to_string())
     }
 }
