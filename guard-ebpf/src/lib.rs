@@ -55,6 +55,10 @@ pub struct Slot {
     pub strayed: u64,
     /// Where the walk parks a value so that the verifier forgets what it knew of it. Not a counter.
     pub scratch: u64,
+    /// Flows refused since the last sample of them, and when that was (`bpf_ktime_get_ns`). Not counters.
+    pub refused_since: u64,
+    /// See `refused_since`.
+    pub sampled_at: u64,
     /// Inserts in network namespaces that found their place in `namespaces` taken.
     pub other_namespaces: u64,
     /// Inserts by network namespace, at `inum % NAMESPACES`.
@@ -103,6 +107,31 @@ pub struct Resize {
     pub comm: [u8; 16],
 }
 
+/// A new flow was refused: one sample, which stands for itself and for those refused on its CPU since the last one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Refused {
+    /// `struct nf_conntrack_tuple.src.u3`: an IPv4 address in the first four bytes, or an IPv6 address.
+    pub source: [u8; 16],
+    /// Flows that it stands for, itself among them.
+    pub stands_for: u64,
+    /// `ns.inum` of the network namespace.
+    pub inum: u32,
+    /// `struct nf_conntrack_tuple.dst.u.all`: the destination port, or what the protocol has there; network byte order.
+    pub destination: u16,
+    /// `struct nf_conntrack_tuple.src.l3num`: `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// `struct nf_conntrack_tuple.dst.protonum`
+    pub protocol: u8,
+    /// Keeps the size a multiple of 8.
+    pub unused: [u8; 7],
+}
+
+/// Nanoseconds between two samples of refused flows on one CPU: at most 100 a second are sent, however many are refused.
+pub const REFUSED_EVERY: u64 = 10_000_000;
+
+const _: () = assert!(size_of::<Refused>() == 40);
+const _: () = assert!(size_of::<Resize>() != size_of::<Refused>(), "the ring's reader tells events by their size");
 const _: () = assert!(size_of::<Namespace>() == 16);
 const _: () = assert!(size_of::<Resize>() == 64);
 const _: () = assert!(size_of::<Slot>().is_multiple_of(64), "the slots are one array: each starts on a cache line");

@@ -24,8 +24,8 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 
-use crate::hooks::{clash, delete, drop, insert, resize};
-use crate::memory::{Conn, Probed, SkBuff, Typed};
+use crate::hooks::{clash, delete, drop, insert, refused, resize};
+use crate::memory::{Conn, Net, Probed, SkBuff, Tuple, Typed};
 
 // void __nf_conntrack_hash_insert(struct nf_conn *ct, unsigned int hash, unsigned int reply_hash), out of line on all
 // kernels looked at, and on the way of packets and of ctnetlink alike.
@@ -81,6 +81,16 @@ pub fn early_drop(ctx: FExitContext) -> i32 {
 #[kretprobe]
 pub fn early_drop_probed(ctx: RetProbeContext) -> u32 {
     drop::early_dropped(ctx.ret::<u8>() != 0);
+    0
+}
+
+// struct nf_conn *__nf_conntrack_alloc(struct net *net, const struct nf_conntrack_zone *zone, const struct nf_conntrack_tuple
+// *orig, const struct nf_conntrack_tuple *repl, gfp_t gfp, u32 hash): runs for every new flow, so it is attached only while
+// flows are being refused.
+
+#[fexit]
+pub fn alloc(ctx: FExitContext) -> i32 {
+    refused::allocated(ctx.arg::<*const Net>(0), ctx.arg::<*const Tuple>(2), returned(&ctx, 6));
     0
 }
 

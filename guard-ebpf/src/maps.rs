@@ -12,7 +12,7 @@ use guard_ebpf::Slot;
 #[map]
 static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// What happens too rarely for a counter: resizes.
+/// What happens too rarely for a counter, or is sampled: resizes and refused flows.
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
@@ -59,6 +59,14 @@ constants! {
     CT_NET: u32;
     /// `net.ns.inum`
     NET_INUM: u32;
+    /// `nf_conntrack_tuple.src.u3`
+    TUPLE_SOURCE: u32;
+    /// `nf_conntrack_tuple.src.l3num`
+    TUPLE_FAMILY: u32;
+    /// `nf_conntrack_tuple.dst.u.all`
+    TUPLE_DESTINATION: u32;
+    /// `nf_conntrack_tuple.dst.protonum`
+    TUPLE_PROTOCOL: u32;
     /// `sk_buff._nfct`
     SKB_NFCT: u32;
     /// An insert is walked when its number on this CPU has none of these bits: 63 walks one in 64.

@@ -6,6 +6,8 @@ use aya_ebpf::helpers::bpf_probe_read_kernel;
 pub enum Conn {}
 /// The kernel's `struct net`.
 pub enum Net {}
+/// The kernel's `struct nf_conntrack_tuple`.
+pub enum Tuple {}
 /// The kernel's `struct sk_buff`.
 pub enum SkBuff {}
 /// The kernel's `struct hlist_nulls_node`.

@@ -4,6 +4,7 @@ pub mod clash;
 pub mod delete;
 pub mod drop;
 pub mod insert;
+pub mod refused;
 pub mod resize;
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};

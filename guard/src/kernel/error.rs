@@ -22,6 +22,9 @@ pub enum Error {
     /// No fentry and fexit on this kernel.
     #[error("{0}")]
     NoTracing(String),
+    /// This back end has no way to measure it.
+    #[error("no way to measure this")]
+    NotByThis,
     /// The user wants proc readings only.
     #[error("programs are not wanted (--backend proc)")]
     NotWanted,

@@ -2,14 +2,15 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, Resize, TCP_STATES, UDP_FATE};
+use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, TCP_STATES, UDP_FATE};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use serde::Serialize;
 
 use super::object::{KernelHalf, Maps, syscall};
+use super::refused::OnDemand;
 use super::signals::{BackEnd, How, Program, SAMPLED, Signal, Walk, programs};
-use super::{Error, perf, sys};
-use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, ResizeEvent, TableFull};
+use super::{Error, events, perf, sys};
+use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, TableFull, since_boot};
 
 /// What to attach.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +38,8 @@ pub struct Hooks {
     /// One insert in so many is walked; 0: none.
     walked: u64,
     programs: Vec<OwnedFd>,
+    /// Samples refused flows, when there are any.
+    refused_flows: Option<OnDemand>,
     /// Each detaches its program when it is closed.
     links: Vec<OwnedFd>,
     maps: Maps,
@@ -61,13 +64,14 @@ impl Hooks {
         let (half, maps) = KernelHalf::prepare(union_by_helper)?;
         // From the bucket there is no walk without the table's address, so then every insert is walked from its entry.
         let walk = if half.table_known { options.walk } else { Walk::Every };
-        let mut hooks = Self { signals: Vec::new(), walked: 0, programs: Vec::new(), links: Vec::new(), maps };
+        let mut hooks =
+            Self { signals: Vec::new(), walked: 0, programs: Vec::new(), refused_flows: None, links: Vec::new(), maps };
         let mut errors = Vec::new();
         for signal in Signal::ALL {
             let mut row = Attached { signal, back_end: None, why: Vec::new() };
             let wanted = |back_end: &BackEnd| options.back_end.is_none_or(|only| only == *back_end);
             for back_end in BackEnd::WITH_PROGRAMS.into_iter().filter(wanted) {
-                match hooks.take(&half, &programs(signal, back_end, walk)) {
+                match hooks.take(&half, signal, &programs(signal, back_end, walk)) {
                     Ok(()) => {
                         row.back_end = Some(back_end);
                         break;
@@ -98,7 +102,16 @@ impl Hooks {
     }
 
     /// Loads and attaches all of these programs, or none.
-    fn take(&mut self, half: &KernelHalf, wanted: &[Program]) -> Result<(), Error> {
+    fn take(&mut self, half: &KernelHalf, signal: Signal, wanted: &[Program]) -> Result<(), Error> {
+        if wanted.is_empty() {
+            return Err(Error::NotByThis);
+        }
+        if signal == Signal::RefusedFlows {
+            for program in wanted {
+                self.refused_flows = Some(OnDemand::new(half.load(program)?));
+            }
+            return Ok(());
+        }
         let mut taken = Vec::new();
         for program in wanted {
             let loaded = half.load(program)?;
@@ -150,9 +163,14 @@ impl Hooks {
             }),
             missed: self.missed(),
             resizes: Vec::new(),
+            refused: Vec::new(),
         };
         while let Some(event) = self.maps.events.next() {
-            totals.resizes.extend(resize(&event));
+            totals.resizes.extend(events::resize(&event));
+            totals.refused.extend(events::refused(&event));
+        }
+        if let (Some(on_demand), Some(full)) = (&mut self.refused_flows, totals.table_full) {
+            on_demand.watch(full.refused, since_boot());
         }
         totals
     }
@@ -172,25 +190,4 @@ fn destroys(fates: &[u64; FATES], reply_only: u64) -> Destroys {
         other: pair(OTHER_FATE),
         reply_only,
     }
-}
-
-/// An event as the kernel half wrote it; `None` if it is not one.
-fn resize(bytes: &[u8]) -> Option<ResizeEvent> {
-    if bytes.len() < size_of::<Resize>() {
-        return None;
-    }
-    // SAFETY: long enough, any bytes are a valid value of this plain struct, and the read does not want alignment.
-    let event = unsafe { bytes.as_ptr().cast::<Resize>().read_unaligned() };
-    let known = |buckets: u32| (buckets != 0).then_some(u64::from(buckets));
-    let comm = event.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-    Some(ResizeEvent {
-        at: std::time::Duration::from_nanos(event.at),
-        took: std::time::Duration::from_nanos(event.took),
-        pid: event.pid,
-        comm: String::from_utf8_lossy(comm).into_owned(),
-        cgroup: event.cgroup,
-        from: known(event.from),
-        to: known(event.to).or(known(event.asked)),
-        result: event.result,
-    })
 }

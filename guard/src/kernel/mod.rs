@@ -2,9 +2,11 @@
 
 mod btf;
 mod error;
+mod events;
 mod hooks;
 mod object;
 mod perf;
+mod refused;
 mod signals;
 mod slots;
 pub mod support;

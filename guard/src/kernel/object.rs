@@ -24,7 +24,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gu
 const MODULE: &str = "nf_conntrack";
 
 /// Offsets into the kernel's structs: the constant's name in the object, the struct, the member.
-const OFFSETS: [(&str, &str, &[&str]); 10] = [
+const OFFSETS: [(&str, &str, &[&str]); 14] = [
     ("STATUS", "nf_conn", &["status"]),
     ("ORIGINAL_NEXT", "nf_conn", &["tuplehash", "0", "hnnode", "next"]),
     ("ORIGINAL_PPREV", "nf_conn", &["tuplehash", "0", "hnnode", "pprev"]),
@@ -34,6 +34,10 @@ const OFFSETS: [(&str, &str, &[&str]); 10] = [
     ("TCP_STATE", "nf_conn", &["proto", "tcp", "state"]),
     ("CT_NET", "nf_conn", &["ct_net", "net"]),
     ("NET_INUM", "net", &["ns", "inum"]),
+    ("TUPLE_SOURCE", "nf_conntrack_tuple", &["src", "u3"]),
+    ("TUPLE_FAMILY", "nf_conntrack_tuple", &["src", "l3num"]),
+    ("TUPLE_DESTINATION", "nf_conntrack_tuple", &["dst", "u", "all"]),
+    ("TUPLE_PROTOCOL", "nf_conntrack_tuple", &["dst", "protonum"]),
     ("SKB_NFCT", "sk_buff", &["_nfct"]),
 ];
 

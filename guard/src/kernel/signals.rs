@@ -14,6 +14,8 @@ pub enum Signal {
     Destroys,
     /// What `early_drop` found when the table was full.
     TableFull,
+    /// Samples of the flows that were refused: from where, to what. Attached only while flows are being refused.
+    RefusedFlows,
     /// What `nf_ct_resolve_clash` did with two packets of one new flow.
     Clashes,
     /// Resizes of the hash table, whoever asked for them.
@@ -22,7 +24,8 @@ pub enum Signal {
 
 impl Signal {
     /// All of them, the most wanted first.
-    pub const ALL: [Self; 5] = [Self::Inserts, Self::Destroys, Self::TableFull, Self::Clashes, Self::Resizes];
+    pub const ALL: [Self; 6] =
+        [Self::Inserts, Self::Destroys, Self::TableFull, Self::RefusedFlows, Self::Clashes, Self::Resizes];
 
     /// As people read it.
     pub fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Signal {
             Self::Inserts => "inserts and chains",
             Self::Destroys => "destroys",
             Self::TableFull => "table full",
+            Self::RefusedFlows => "refused flows",
             Self::Clashes => "clashes",
             Self::Resizes => "resizes",
         }
@@ -41,6 +45,7 @@ impl Signal {
             Self::Inserts => "the rate of new entries, which no statistic has, and the chains they meet are unknown",
             Self::Destroys => "the rate at which entries go, and how they ended, is unknown",
             Self::TableFull => "seen only in the statistic \"drop\", together with lost clashes",
+            Self::RefusedFlows => "whose flows a full table refuses is unknown",
             Self::Clashes => "seen only in the statistics \"insert_failed\" and \"clashres\"",
             Self::Resizes => "who resizes the table, and how long it stalls, is unknown",
         }
@@ -119,11 +124,11 @@ pub fn programs(signal: Signal, back_end: BackEnd, walk: Walk) -> Vec<Program> {
         Signal::Inserts => ("__nf_conntrack_hash_insert", 3),
         Signal::Destroys => ("nf_conntrack_free", 1),
         Signal::TableFull => ("early_drop", 2),
+        Signal::RefusedFlows => ("__nf_conntrack_alloc", 6),
         Signal::Clashes => ("nf_ct_resolve_clash", 3),
         Signal::Resizes => ("nf_conntrack_hash_resize", 1),
     };
     let programs: &[(&str, How)] = match (signal, back_end) {
-        (_, BackEnd::Proc) => &[],
         (Signal::Inserts, BackEnd::Tracing) if walk == Walk::Every => &[("insert_walked", FEXIT)],
         (Signal::Inserts, BackEnd::Tracing) => &[("insert_sampled", FENTRY)],
         (Signal::Inserts, BackEnd::Kprobe) => &[("insert_probed", How::Kprobe)],
@@ -131,6 +136,9 @@ pub fn programs(signal: Signal, back_end: BackEnd, walk: Walk) -> Vec<Program> {
         (Signal::Destroys, BackEnd::Kprobe) => &[("free_probed", How::Kprobe)],
         (Signal::TableFull, BackEnd::Tracing) => &[("early_drop", FEXIT)],
         (Signal::TableFull, BackEnd::Kprobe) => &[("early_drop_probed", How::Kretprobe)],
+        (Signal::RefusedFlows, BackEnd::Tracing) => &[("alloc", FEXIT)],
+        // At the return of a function a kprobe knows its arguments no more.
+        (_, BackEnd::Proc) | (Signal::RefusedFlows, BackEnd::Kprobe) => &[],
         (Signal::Clashes, BackEnd::Tracing) => &[("resolve_clash", FEXIT)],
         (Signal::Clashes, BackEnd::Kprobe) => &[("resolve_clash_probed", How::Kretprobe)],
         (Signal::Resizes, BackEnd::Tracing) => &[("resize", FENTRY), ("resized", FEXIT)],

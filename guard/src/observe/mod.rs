@@ -13,8 +13,8 @@ use nix::time::{ClockId, clock_gettime};
 
 pub use error::Error;
 pub use sample::{
-    CHAIN_LENGTHS, Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, ResizeEvent, Sample, StatTotals,
-    TableFull, TableReading,
+    CHAIN_LENGTHS, Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, Sample,
+    StatTotals, TableFull, TableReading,
 };
 
 use crate::kernel::Hooks;

@@ -1,6 +1,7 @@
 //! What one tick reads. One shape, whatever back end supplied it.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -73,6 +74,9 @@ pub struct HookTotals {
     pub missed: u64,
     /// Resizes since the last reading, oldest first.
     pub resizes: Vec<ResizeEvent>,
+    /// Samples of flows that a full table refused since the last reading, oldest first. They begin with the reading
+    /// after the first refusal.
+    pub refused: Vec<RefusedFlow>,
 }
 
 /// Inserts by network namespace.
@@ -129,6 +133,21 @@ pub struct TableFull {
     /// New flows for which it made room. One call evicts every entry of a chain that it may: the entries evicted are in
     /// [`StatTotals::early_drop`].
     pub made_room: u64,
+}
+
+/// One sample of the flows that a full table refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedFlow {
+    /// Where it came from.
+    pub source: IpAddr,
+    /// Its IP protocol (IANA's number).
+    pub protocol: u8,
+    /// Its destination port, or what the protocol has in its place.
+    pub destination_port: u16,
+    /// Its network namespace (`ns.inum`).
+    pub namespace: u32,
+    /// Refused flows that it stands for, itself among them.
+    pub stands_for: u64,
 }
 
 /// `nf_ct_resolve_clash`: two packets of one new flow met.
