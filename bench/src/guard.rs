@@ -14,10 +14,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
-/// Loading its programs takes seconds in an emulated guest.
-const START_LIMIT: Duration = Duration::from_secs(30);
-/// A stop restores the settings first.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// How often its state is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -27,12 +23,14 @@ pub(crate) struct Guard {
     program: PathBuf,
     process: Child,
     log: PathBuf,
+    patience: Duration,
 }
 
 impl Guard {
     /// Starts the program that lies beside this one, `conntrack-guard run ARGUMENTS`, and returns once it answers; `folder`
-    /// gets its log.
-    pub fn start(arguments: &[&OsStr], folder: &Path, stop: &AtomicBool) -> Result<Self> {
+    /// gets its log. Its start and its stop may each take as long as `patience`: loading its programs takes seconds in an
+    /// emulated guest.
+    pub fn start(arguments: &[&OsStr], folder: &Path, patience: Duration, stop: &AtomicBool) -> Result<Self> {
         let program = env::current_exe().context("this program's own place")?.with_file_name("conntrack-guard");
         if !program.exists() {
             bail!("{} is not there: build it, `cargo build --release -p conntrack-guard`", program.display());
@@ -46,7 +44,7 @@ impl Guard {
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut guard = Self { program, process, log };
+        let mut guard = Self { program, process, log, patience };
         guard.wait_until_it_answers(stop)?;
         Ok(guard)
     }
@@ -62,7 +60,7 @@ impl Guard {
             }
             match self.status_text() {
                 Ok(_) => return Ok(()),
-                Err(error) if start.elapsed() > START_LIMIT => {
+                Err(error) if start.elapsed() > self.patience => {
                     bail!("the guard does not answer: {error:#}; its log:\n{}", self.log_text())
                 }
                 Err(_) => thread::sleep(LOOK),
@@ -104,12 +102,12 @@ impl Guard {
             if let Some(status) = self.process.try_wait()? {
                 return Ok(status);
             }
-            if start.elapsed() > STOP_LIMIT {
+            if start.elapsed() > self.patience {
                 self.process.kill()?;
                 self.process.wait()?;
                 bail!(
                     "the guard did not end within {} s of SIGTERM; its log:\n{}",
-                    STOP_LIMIT.as_secs(),
+                    self.patience.as_secs(),
                     self.log_text()
                 );
             }

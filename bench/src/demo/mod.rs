@@ -28,6 +28,8 @@ use crate::watch::{self, Observed};
 const DURATION: Duration = Duration::from_secs(35);
 /// An emptied table that stayed so for this long is at rest.
 const REST: Duration = Duration::from_secs(2);
+/// The guard's start, which loads its programs, and its stop, which restores the settings.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Until then it must be at rest.
 const REST_LIMIT: Duration = Duration::from_secs(30);
 
@@ -111,7 +113,7 @@ fn with_guard(
     fs::write(&policy, scale::policy()).with_context(|| policy.display().to_string())?;
     let state = RunFolder::new()?;
     let arguments = ["--config".as_ref(), policy.as_os_str(), "--state-dir".as_ref(), state.path().as_os_str()];
-    let guard = Guard::start(&arguments, out, stop)?;
+    let guard = Guard::start(&arguments, out, PATIENCE, stop)?;
     let observed = load(churn, topology, stop)?;
     let text = guard.status_text()?;
     let file = out.join("status.json");

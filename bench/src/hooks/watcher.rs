@@ -25,8 +25,8 @@ const HOOKED: &str = "/sys/kernel/tracing/enabled_functions";
 const OURS: &str = "nf_conntrack";
 /// How often a program's state is looked at.
 const LOOK: Duration = Duration::from_millis(50);
-/// Looks until a program must watch, or must have ended. The clock leaps over idle time, so this is no time that a user
-/// waits.
+/// Looks until a program must watch, or must have ended. A quarter of an hour of this clock, which leaps ahead whenever the
+/// CPU has to wait, for a file too: for a user it is seconds.
 const LOOKS: u32 = 20_000;
 /// The receive buffer of a new socket, bytes. The listener gets room for a whole batch of events: a lost one costs less.
 const RECEIVE_BUFFER: &str = "/proc/sys/net/core/rmem_default";
@@ -120,7 +120,7 @@ impl Watcher {
 /// The guard, measuring with programs in the kernel.
 fn guard(arguments: &[&str], folder: &Path, stop: &AtomicBool) -> Result<Guard> {
     let arguments: Vec<&OsStr> = ["--dry-run"].iter().chain(arguments).map(OsStr::new).collect();
-    let guard = Guard::start(&arguments, folder, stop)?;
+    let guard = Guard::start(&arguments, folder, LOOK * LOOKS, stop)?;
     let Status { back_end } = Guard::read(&guard.status_text()?)?;
     if !back_end.measured {
         bail!("the guard attached no programs here: {}", back_end.reason.unwrap_or_default());
