@@ -98,13 +98,13 @@ pub fn alloc(ctx: FExitContext) -> i32 {
 
 #[fexit]
 pub fn resolve_clash(ctx: FExitContext) -> i32 {
-    clash::resolved(Some(ctx.arg::<*const SkBuff>(0)), returned(&ctx, 3) as u32);
+    clash::resolved(&ctx, Some(ctx.arg::<*const SkBuff>(0)), returned(&ctx, 3) as u32);
     0
 }
 
 #[kretprobe]
 pub fn resolve_clash_probed(ctx: RetProbeContext) -> u32 {
-    clash::resolved(None, ctx.ret());
+    clash::resolved(&ctx, None, ctx.ret());
     0
 }
 
@@ -118,7 +118,7 @@ pub fn resize(_ctx: FEntryContext) -> i32 {
 
 #[fexit]
 pub fn resized(ctx: FExitContext) -> i32 {
-    resize::ended(Some(ctx.arg(0)), returned(&ctx, 1) as i32);
+    resize::ended(&ctx, Some(ctx.arg(0)), returned(&ctx, 1) as i32);
     0
 }
 
@@ -130,7 +130,7 @@ pub fn resize_probed(_ctx: ProbeContext) -> u32 {
 
 #[kretprobe]
 pub fn resized_probed(ctx: RetProbeContext) -> u32 {
-    resize::ended(None, ctx.ret());
+    resize::ended(&ctx, None, ctx.ret());
     0
 }
 

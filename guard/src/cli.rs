@@ -88,6 +88,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
     pub walk: Walk,
 
+    /// Log debug lines too, those of the kernel half among them
+    #[arg(long)]
+    pub verbose: bool,
+
     /// How to log, on standard error
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     pub log_format: Format,
@@ -244,7 +248,7 @@ mod tests {
         assert_eq!(
             all,
             [
-                "run config dry-run state-dir backend walk log-format",
+                "run config dry-run state-dir backend walk verbose log-format",
                 "status json",
                 "check ",
                 "support json backend",

@@ -25,7 +25,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    report::log::start(args.log_format);
+    report::log::start(args.log_format, args.verbose);
     let root = Path::new("/");
     let (policy, mode) = policy(args)?;
     let access = Access::take(root)?;
@@ -37,7 +37,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         let mut stop = Stop::listen()?;
         let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
         let actuator = actuator(mode, root, &args.state_dir, &policy)?;
-        let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk });
+        let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk, log: args.verbose });
         let told = hooks.as_ref().map(Hooks::signals).map_err(ToString::to_string);
         let start = Start { mode, limits: &limits, horizon: policy.table.horizon, found: &found, hooks: told };
         let reporter = Reporter::new(&start);

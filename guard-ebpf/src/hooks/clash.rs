@@ -1,5 +1,8 @@
 //! Two packets of one new flow met: `nf_ct_resolve_clash` dealt with the later one.
 
+use aya_ebpf::EbpfContext;
+use aya_log_ebpf::debug;
+
 use super::count_interruptible;
 use crate::hooks::delete::IPS_NAT_CLASH;
 use crate::maps::{SKB_NFCT, STATUS, slot};
@@ -12,7 +15,8 @@ const NFCT_INFO: u64 = 7;
 
 /// Counts what became of it. `skb` is known where its type is.
 #[inline(always)]
-pub fn resolved(skb: Option<*const SkBuff>, verdict: u32) {
+pub fn resolved(ctx: &impl EbpfContext, skb: Option<*const SkBuff>, verdict: u32) {
+    debug!(ctx, "two packets of one new flow met: verdict {}", verdict);
     let Some(slot) = slot() else { return };
     if verdict == NF_DROP {
         // SAFETY: this CPU's slot.

@@ -1,8 +1,10 @@
 //! The hash table changes its size: `nf_conntrack_hash_resize`, for a write to the sysctl or to the module's parameter.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::{
     bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns, bpf_ktime_get_ns,
 };
+use aya_log_ebpf::debug;
 use guard_ebpf::Resize;
 
 use crate::maps::{Began, EVENTS, RESIZES, TABLE_SIZE};
@@ -19,12 +21,13 @@ pub fn began() {
 
 /// Sends the event.
 #[inline(always)]
-pub fn ended(asked: Option<u32>, result: i32) {
+pub fn ended(ctx: &impl EbpfContext, asked: Option<u32>, result: i32) {
     // SAFETY: these helpers have no preconditions.
     let (thread, now) = unsafe { (bpf_get_current_pid_tgid(), bpf_ktime_get_ns()) };
     // SAFETY: only this thread touches its own key.
     let Some(began) = (unsafe { RESIZES.get(thread) }).copied() else { return };
     let _ = RESIZES.remove(thread);
+    debug!(ctx, "resized from {} to {} buckets: {}", began.buckets, buckets(), result);
     let Some(mut event) = EVENTS.reserve::<Resize>(0) else { return };
     event.write(Resize {
         // SAFETY: no preconditions.

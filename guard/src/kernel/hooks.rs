@@ -6,6 +6,7 @@ use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, TCP_STATES, UDP_
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use serde::Serialize;
 
+use super::kernel_log::{self, KernelLog};
 use super::object::{KernelHalf, Maps, syscall};
 use super::refused::OnDemand;
 use super::signals::{BackEnd, How, Program, SAMPLED, Signal, Walk, programs};
@@ -19,6 +20,8 @@ pub struct Options {
     pub back_end: Option<BackEnd>,
     /// Which inserts are walked.
     pub walk: Walk,
+    /// Whether the kernel half's debug lines come to the log; without them it has no code for them.
+    pub log: bool,
 }
 
 /// What became of one signal.
@@ -40,6 +43,8 @@ pub struct Hooks {
     programs: Vec<OwnedFd>,
     /// Samples refused flows, when there are any.
     refused_flows: Option<OnDemand>,
+    /// The kernel half's debug lines, where they are wanted.
+    log: Option<KernelLog>,
     /// Each detaches its program when it is closed.
     links: Vec<OwnedFd>,
     maps: Maps,
@@ -61,11 +66,18 @@ impl Hooks {
 
     /// The answer's second part: whether the verifier refused to read through a union.
     fn attach_as(options: Options, union_by_helper: bool) -> Result<(Self, bool), Error> {
-        let (half, maps) = KernelHalf::prepare(union_by_helper)?;
+        let (half, maps) = KernelHalf::prepare(union_by_helper, options.log)?;
         // From the bucket there is no walk without the table's address, so then every insert is walked from its entry.
         let walk = if half.table_known { options.walk } else { Walk::Every };
-        let mut hooks =
-            Self { signals: Vec::new(), walked: 0, programs: Vec::new(), refused_flows: None, links: Vec::new(), maps };
+        let mut hooks = Self {
+            signals: Vec::new(),
+            walked: 0,
+            programs: Vec::new(),
+            refused_flows: None,
+            log: None,
+            links: Vec::new(),
+            maps,
+        };
         let mut errors = Vec::new();
         for signal in Signal::ALL {
             let mut row = Attached { signal, back_end: None, why: Vec::new() };
@@ -89,6 +101,9 @@ impl Hooks {
             (Some(_), _) if half.table_known => SAMPLED,
             _ => 0,
         };
+        if options.log {
+            hooks.log = hooks.programs.iter().find_map(kernel_log::of);
+        }
         let union_refused = !union_by_helper
             && errors.iter().any(|(signal, back_end, error)| {
                 let program = (*signal, *back_end);
@@ -168,6 +183,9 @@ impl Hooks {
         while let Some(event) = self.maps.events.next() {
             totals.resizes.extend(events::resize(&event));
             totals.refused.extend(events::refused(&event));
+        }
+        if let Some(log) = &mut self.log {
+            log.flush();
         }
         if let (Some(on_demand), Some(full)) = (&mut self.refused_flows, totals.table_full) {
             on_demand.watch(full.refused, since_boot());

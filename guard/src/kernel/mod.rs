@@ -4,6 +4,7 @@ mod btf;
 mod error;
 mod events;
 mod hooks;
+mod kernel_log;
 mod object;
 mod perf;
 mod refused;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use aya::maps::{Map, MapData, RingBuf};
+use aya_log::Level;
 use aya_obj::{EbpfSectionKind, Object};
 
 use super::btf::Btf;
@@ -63,8 +64,9 @@ pub struct Maps {
 }
 
 impl KernelHalf {
-    /// Reads the layouts from BTF and makes the maps. `union_by_helper`: for verifiers that refuse loads through a union.
-    pub fn prepare(union_by_helper: bool) -> Result<(Self, Maps), Error> {
+    /// Reads the layouts from BTF and makes the maps. `union_by_helper`: for verifiers that refuse loads through a union;
+    /// `log`: with the debug lines.
+    pub fn prepare(union_by_helper: bool, log: bool) -> Result<(Self, Maps), Error> {
         let root = Path::new("/");
         let own = root.join("sys/kernel/btf").join(MODULE).exists();
         let btf = Btf::read(root, own.then_some(MODULE))?;
@@ -79,9 +81,10 @@ impl KernelHalf {
 
         let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
         let [table, size] = symbols::addresses(root, ["nf_conntrack_hash", "nf_conntrack_htable_size"]);
-        set_constants(&mut object, &btf, union_by_helper, table, size)?;
+        let level = if log { Level::Debug as u8 } else { 0 };
+        set_constants(&mut object, &btf, union_by_helper, level, table, size)?;
         let cpus = aya::util::nr_cpus().map_err(|(file, source)| syscall(&format!("reading {file}"), source))?;
-        let made = make_maps(&mut object, cpus)?;
+        let made = make_maps(&mut object, cpus, log)?;
         relocate(&mut object, &made)?;
         Ok((Self { object, btf, module, no_tracing, table_known: table != 0 }, sort(made, cpus)?))
     }
@@ -120,9 +123,17 @@ impl KernelHalf {
     }
 }
 
-fn set_constants(object: &mut Object, btf: &Btf, union_by_helper: bool, table: u64, size: u64) -> Result<(), Error> {
+fn set_constants(
+    object: &mut Object,
+    btf: &Btf,
+    union_by_helper: bool,
+    level: u8,
+    table: u64,
+    size: u64,
+) -> Result<(), Error> {
     let mut values: Vec<(&str, Vec<u8>)> = vec![
         ("UNION_BY_HELPER", u32::from(union_by_helper).to_ne_bytes().to_vec()),
+        (aya_log::LEVEL, vec![level]),
         ("WALK_MASK", (SAMPLED - 1).to_ne_bytes().to_vec()),
         ("HASH_TABLE", table.to_ne_bytes().to_vec()),
         ("TABLE_SIZE", size.to_ne_bytes().to_vec()),
@@ -135,16 +146,16 @@ fn set_constants(object: &mut Object, btf: &Btf, union_by_helper: bool, table: u
     object.patch_map_data(values).map_err(|error| Error::Object(error.to_string()))
 }
 
-fn make_maps(object: &mut Object, cpus: usize) -> Result<Vec<(String, MapData)>, Error> {
+fn make_maps(object: &mut Object, cpus: usize, log: bool) -> Result<Vec<(String, MapData)>, Error> {
+    let page = u32::try_from(page_bytes()).unwrap_or(4096);
     let mut maps = Vec::new();
     for (name, definition) in &mut object.maps {
         match name.as_str() {
             "SLOTS" => definition.set_max_entries(u32::try_from(cpus).unwrap_or(u32::MAX)),
             // A ring is made of whole pages, and those are larger on some architectures.
-            "EVENTS" => {
-                let page = u32::try_from(page_bytes()).unwrap_or(4096);
-                definition.set_max_entries(definition.max_entries().max(page));
-            }
+            "EVENTS" => definition.set_max_entries(definition.max_entries().max(page)),
+            // Nobody writes to it then; a map cannot be without memory.
+            "AYA_LOGS" if !log => definition.set_max_entries(page),
             _ => {}
         }
         let command = format!("BPF_MAP_CREATE {name}");

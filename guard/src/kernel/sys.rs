@@ -142,10 +142,19 @@ fn btf_name(btf: &OwnedFd) -> io::Result<Vec<u8>> {
 
 /// Runs of the program that the kernel skipped because it was already running on that CPU.
 pub fn skipped_runs(program: &OwnedFd) -> io::Result<u64> {
+    program_info(program).map(|info| info.recursion_misses)
+}
+
+/// The program's id, as bpftool shows it.
+pub fn program_id(program: &OwnedFd) -> io::Result<u32> {
+    program_info(program).map(|info| info.id)
+}
+
+fn program_info(program: &OwnedFd) -> io::Result<bpf_prog_info> {
     // SAFETY: plain integers; all zero is valid.
     let mut info: bpf_prog_info = unsafe { std::mem::zeroed() };
     object_info(program, &mut info)?;
-    Ok(info.recursion_misses)
+    Ok(info)
 }
 
 fn object_info<T>(object: &OwnedFd, info: &mut T) -> io::Result<()> {

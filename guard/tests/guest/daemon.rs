@@ -174,3 +174,23 @@ fn without_the_right_to_load_programs_it_runs_on_proc_readings() {
     assert_eq!((code, Settings::read().unwrap()), (Some(0), FOUND), "{log}");
     assert_eq!(log.matches("Operation not permitted").count(), 1, "said once: {log}");
 }
+
+#[test]
+fn the_kernel_halfs_debug_lines_come_to_the_log_when_they_are_wanted() {
+    for (arguments, wanted) in [(&["--verbose"][..], true), (&[][..], false)] {
+        let _table = Table::with(FOUND.max, FOUND.buckets);
+        let mut guard = Guard::start_as(POLICY, &mut Command::new(binary()), arguments);
+        // At start, presizing; the event is told at the next reading.
+        eventually("the guard resizes", Duration::from_secs(20), || {
+            (Settings::read().unwrap().buckets > FOUND.buckets).then_some(())
+        });
+        if wanted {
+            eventually("the line comes", Duration::from_secs(20), || {
+                guard.log().contains("kernel: resized from 1024 to").then_some(())
+            });
+        }
+        guard.signal(Signal::SIGTERM);
+        let (code, log) = guard.end();
+        assert_eq!((code, log.contains("kernel:")), (Some(0), wanted), "{log}");
+    }
+}
