@@ -31,6 +31,11 @@ pub enum Series {
 }
 
 impl Series {
+    /// Every one, the oldest first.
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
     /// As people write it.
     pub fn name(self) -> &'static str {
         match self {

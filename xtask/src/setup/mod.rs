@@ -68,7 +68,14 @@ pub fn for_build() -> Vec<Box<dyn Piece>> {
 
 /// What boots a guest of this kernel.
 pub fn for_guest(series: Series) -> Vec<Box<dyn Piece>> {
-    vec![Box::new(QEMU), Box::new(busybox::Busybox), Box::new(kernel::Kernel(series))]
+    for_guests(&[series])
+}
+
+/// What boots guests of these kernels.
+pub fn for_guests(all: &[Series]) -> Vec<Box<dyn Piece>> {
+    let mut pieces: Vec<Box<dyn Piece>> = vec![Box::new(QEMU), Box::new(busybox::Busybox)];
+    pieces.extend(all.iter().map(|series| Box::new(kernel::Kernel(*series)) as Box<dyn Piece>));
+    pieces
 }
 
 /// What the programs that run in guests call: namespaces, rules, table dumps.
@@ -99,7 +106,7 @@ pub fn for_deny() -> Vec<Box<dyn Piece>> {
 /// `cargo xtask setup`.
 pub fn run() -> Result<()> {
     let mut pieces = for_build();
-    pieces.extend(for_guest(Series::V6_12));
+    pieces.extend(for_guests(Series::all()));
     pieces.extend(for_guest_programs());
     pieces.extend(for_image());
     pieces.extend(for_deploy());

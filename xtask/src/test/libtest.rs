@@ -8,33 +8,65 @@ use anyhow::{Context, Result};
 use super::tally::Tally;
 use crate::process;
 
+/// How one test ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should.
+    Passed,
+    /// With a panic.
+    Failed,
+    /// It was not run, for this reason.
+    Ignored(String),
+}
+
 /// The sum over all test programs seen.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     passed: usize,
     failed: usize,
-    /// Failed tests by name.
-    failures: Vec<String>,
-    /// Ignored tests with their reason.
-    ignored: Vec<(String, String)>,
+    /// Each test of the programs that came to their end.
+    verdicts: Vec<(String, Verdict)>,
+    /// Tests that the present program has begun.
+    begun: Vec<(String, Option<Verdict>)>,
+    /// The present program's list of failed tests, as far as it has been read.
+    listed: Vec<String>,
 }
 
 impl Summary {
-    /// Takes in one line. The numbers come from each program's last line: a test's own words may stand between its
-    /// name and its result.
+    /// Takes in one line. The numbers, and which tests failed, come from the end of each program's output: a test's
+    /// own words may stand between its name and its result.
     pub fn read(&mut self, line: &str) {
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.passed += count(counts, "passed");
             self.failed += count(counts, "failed");
+            let listed = std::mem::take(&mut self.listed);
+            for (name, said) in self.begun.drain(..) {
+                let verdict = match said {
+                    Some(verdict) => verdict,
+                    None if listed.contains(&name) => Verdict::Failed,
+                    None => Verdict::Passed,
+                };
+                self.verdicts.push((name, verdict));
+            }
         } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
             let name = name.trim_end_matches(" - should panic").to_owned();
-            if result.ends_with("FAILED") {
-                self.failures.push(name);
-            } else if let Some(reason) = result.strip_prefix("ignored") {
-                let reason = reason.trim_start_matches([',', ' ']);
-                let reason = if reason.is_empty() { "ignored without a reason" } else { reason };
-                self.ignored.push((name, reason.to_owned()));
-            }
+            let verdict = match result.strip_prefix("ignored") {
+                Some(reason) => {
+                    let reason = reason.trim_start_matches([',', ' ']);
+                    let reason = if reason.is_empty() { "ignored without a reason" } else { reason };
+                    Some(Verdict::Ignored(reason.to_owned()))
+                }
+                None => result.ends_with("FAILED").then_some(Verdict::Failed),
+            };
+            self.begun.push((name, verdict));
+        } else if line.starts_with("running ") && line.trim_end_matches('s').ends_with(" test") {
+            // What an earlier program began and did not finish has no verdict.
+            self.begun.clear();
+        } else if line == "failures:" {
+            // Once before what the failed tests said, and once before their names: the last one counts.
+            self.listed.clear();
+        } else if let Some(name) = line.strip_prefix("    ") {
+            self.listed.push(name.to_owned());
         }
     }
 
@@ -48,11 +80,23 @@ impl Summary {
         self.failed
     }
 
+    /// How this test ended; `None` where its program did not come to its end, or has no such test.
+    pub fn verdict(&self, name: &str) -> Option<&Verdict> {
+        self.verdicts.iter().find(|(other, _)| other == name).map(|(_, verdict)| verdict)
+    }
+
     /// Adds to the sum of all checks; `what` stands for failed tests whose name was lost among their own words.
-    pub fn add_to(mut self, tally: &mut Tally, what: &str) {
-        self.failures.truncate(self.failed);
-        self.failures.resize(self.failed, what.to_owned());
-        tally.add(self.passed, self.failures, self.ignored);
+    pub fn add_to(self, tally: &mut Tally, what: &str) {
+        let (mut failures, mut ignored) = (Vec::new(), Vec::new());
+        for (name, verdict) in self.verdicts {
+            match verdict {
+                Verdict::Passed => {}
+                Verdict::Failed => failures.push(name),
+                Verdict::Ignored(reason) => ignored.push((name, reason)),
+            }
+        }
+        failures.resize(self.failed, what.to_owned());
+        tally.add(self.passed, failures, ignored);
     }
 }
 
@@ -117,10 +161,12 @@ mod tests {
     use super::*;
 
     const OUTPUT: &str = "\
-running 4 tests
+running 6 tests
 test bounds::floor_holds ... ok
 test bounds::panics - should panic ... ok
 test model::rate ... FAILED
+test noisy::one ... some words of its own
+FAILED
 test kernel::attach ... ignored, needs a guest
 test slow ... ignored
 
@@ -128,11 +174,11 @@ failures:
 
 ---- model::rate stdout ----
 test of words that are no result
+    noisy words
 failures:
     model::rate
+    noisy::one
 
-test noisy::one ... some words of its own
-FAILED
 test result: FAILED. 2 passed; 2 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.01s
 
    Doc-tests guard
@@ -151,22 +197,34 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
             }
             let summary = reader.finish();
             assert_eq!(summary.passed, 3, "{summary:?}");
-            assert_eq!(summary.failures, ["model::rate"]);
-            assert_eq!(
-                summary.ignored,
-                [
-                    ("kernel::attach".to_owned(), "needs a guest".to_owned()),
-                    ("slow".to_owned(), "ignored without a reason".to_owned())
-                ]
-            );
             assert_eq!((summary.ran(), summary.failed()), (5, 2));
+            assert_eq!(summary.verdict("bounds::panics"), Some(&Verdict::Passed));
+            assert_eq!(summary.verdict("model::rate"), Some(&Verdict::Failed));
+            assert_eq!(summary.verdict("noisy::one"), Some(&Verdict::Failed), "its result stands on a line of its own");
+            assert_eq!(summary.verdict("kernel::attach"), Some(&Verdict::Ignored("needs a guest".to_owned())));
+            assert_eq!(summary.verdict("slow"), Some(&Verdict::Ignored("ignored without a reason".to_owned())));
+            assert_eq!(summary.verdict("words"), None);
         }
+    }
+
+    #[test]
+    fn a_program_that_dies_has_no_verdicts() {
+        let mut summary = Summary::default();
+        for line in ["running 2 tests", "test a ... ok", "test b ... "] {
+            summary.read(line);
+        }
+        for line in ["running 1 test", "test c ... ok", "test result: ok. 1 passed; 0 failed"] {
+            summary.read(line);
+        }
+        assert_eq!(summary.verdict("c"), Some(&Verdict::Passed));
+        assert_eq!((summary.verdict("a"), summary.verdict("b")), (None, None));
     }
 
     #[test]
     fn a_failed_test_without_a_name_still_counts() {
         let mut tally = Tally::default();
-        let summary = Summary { passed: 2, failed: 2, failures: vec!["a".to_owned()], ignored: Vec::new() };
+        let verdicts = vec![("a".to_owned(), Verdict::Failed)];
+        let summary = Summary { passed: 2, failed: 2, verdicts, ..Summary::default() };
         summary.add_to(&mut tally, "host tests");
         assert_eq!(tally.to_string(), "FAILED: a\nFAILED: host tests\n2 passed, 2 failed");
     }

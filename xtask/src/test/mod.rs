@@ -1,4 +1,5 @@
-//! `cargo xtask test`: every check there is, one after the other, and one sum of all.
+//! `cargo xtask test`: every check there is, one after the other, and one sum of all. With `--all` the tests of the
+//! kernel half run whole on every kernel.
 
 use std::io;
 
@@ -8,16 +9,19 @@ use crate::deploy::{self, Verdict};
 use crate::{process, setup};
 
 mod guest;
+mod kernels;
 mod libtest;
 mod lints;
+mod matrix;
 mod tally;
 
+pub use kernels::Scope;
 use tally::Tally;
 
 /// Exit code 0 if nothing failed, else 1.
-pub fn run() -> Result<u8> {
+pub fn run(scope: Scope) -> Result<u8> {
     let mut pieces = setup::for_build();
-    pieces.extend(setup::for_guest(guest::KERNEL));
+    pieces.extend(setup::for_guests(setup::Series::all()));
     pieces.extend(setup::for_guest_programs());
     pieces.extend(setup::for_image());
     pieces.extend(setup::for_deploy());
@@ -28,7 +32,11 @@ pub fn run() -> Result<u8> {
     lints::run(&mut tally);
     host_tests(&mut tally);
     deployment(&mut tally);
-    guest::run(&mut tally);
+    let matrix = guest::run(&mut tally, scope);
+    if scope == Scope::All {
+        heading("kernels, back ends, tests");
+        print!("{matrix}");
+    }
     println!("\n{tally}");
     Ok(u8::from(tally.failed() > 0))
 }

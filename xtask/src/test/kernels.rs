@@ -1,0 +1,111 @@
+//! What is tested on which kernel.
+
+use crate::setup::Series;
+
+/// The kernel on which everything runs, the daemon's tests too.
+pub const WHOLE: Series = Series::V6_12;
+
+/// The test program of the kernel half and the daemon.
+pub const GUARD: Program = Program { package: "conntrack-guard", name: "guest" };
+/// What the loads of the tests are made of.
+pub const NAMESPACES: Program = Program { package: "conntrack-guard-bench", name: "namespaces" };
+
+/// A test program for guests. `test = false` in its manifest keeps it from running here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The cargo package.
+    pub package: &'static str,
+    /// The test target.
+    pub name: &'static str,
+}
+
+/// How much is tested on the kernels other than [`WHOLE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every signal attaches and counts; `cargo xtask test`.
+    Subset,
+    /// Every signal, by every back end, against the truths of its tests; `cargo xtask test --all`.
+    All,
+}
+
+/// One boot of one kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The kernel.
+    pub kernel: Series,
+    /// What runs in it.
+    pub program: Program,
+    /// Only tests whose names hold one of these; none: all of them.
+    pub only: Vec<&'static str>,
+}
+
+/// Every boot, in this order.
+pub fn runs(scope: Scope) -> Vec<Run> {
+    let whole = [GUARD, NAMESPACES].map(|program| Run { kernel: WHOLE, program, only: Vec::new() });
+    let only = match scope {
+        Scope::Subset => vec!["every_signal_is_on", "counting_starts_at_zero"],
+        Scope::All => vec!["hooks::"],
+    };
+    let others = Series::all().iter().copied().filter(|series| *series != WHOLE);
+    let others = others.map(|kernel| Run { kernel, program: GUARD, only: only.clone() });
+    whole.into_iter().chain(others).collect()
+}
+
+/// A way of measuring that a kernel does not have. Named here and not found out: a back end that is lost on a kernel
+/// which has it must be a failure.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Lack {
+    /// As `--backend` takes it.
+    pub back_end: &'static str,
+    /// As the guard's answers name it.
+    pub shown: &'static str,
+    /// Tests of it, by what their names begin with.
+    pub tests: &'static str,
+}
+
+/// What Debian's kernel of this series lacks.
+pub fn lack(series: Series) -> Option<&'static Lack> {
+    /// Linux 5.11 is the first with BTF of modules.
+    const TRACING: Lack = Lack { back_end: "tracing", shown: "fentry/fexit", tests: "hooks::tracing" };
+    (series == Series::V5_10).then_some(&TRACING)
+}
+
+impl Run {
+    /// The tests of `listed` that run, and those that cannot be there.
+    pub fn split<'a>(&self, listed: &'a [String]) -> (Vec<&'a str>, Vec<&'a str>) {
+        let wanted = |name: &&str| self.only.is_empty() || self.only.iter().any(|only| name.contains(only));
+        let there = |name: &&str| lack(self.kernel).is_none_or(|lack| !name.starts_with(lack.tests));
+        listed.iter().map(String::as_str).filter(wanted).partition(there)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_is_booted_and_one_of_them_runs_everything() {
+        for scope in [Scope::Subset, Scope::All] {
+            let runs = runs(scope);
+            for series in Series::all() {
+                assert!(runs.iter().any(|run| run.kernel == *series && run.program == GUARD), "{series:?}");
+            }
+            assert!(runs.iter().filter(|run| run.kernel == WHOLE).all(|run| run.only.is_empty()));
+        }
+    }
+
+    #[test]
+    fn what_a_kernel_lacks_is_told_apart() {
+        let listed = ["hooks::kprobe::every_signal_is_on", "hooks::tracing_every::x", "hooks::kprobe::x", "daemon::x"];
+        let listed = listed.map(str::to_owned);
+        let split = |kernel, scope| {
+            let run = runs(scope).into_iter().find(|run| run.kernel == kernel).unwrap();
+            let (there, lacking) = run.split(&listed);
+            (there.len(), lacking.len())
+        };
+        assert_eq!(split(Series::V5_10, Scope::All), (2, 1));
+        assert_eq!(split(Series::V6_1, Scope::All), (3, 0));
+        assert_eq!(split(Series::V7_2, Scope::Subset), (1, 0));
+        assert_eq!(split(WHOLE, Scope::Subset), (4, 0));
+    }
+}
