@@ -2,7 +2,7 @@
 //! system call returns.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 use std::time::Duration;
@@ -37,26 +37,30 @@ impl Connections {
     /// Makes `count` connections from start to end and gives the instructions of all together. Their entries are flushed
     /// afterwards, which is not counted.
     pub fn batch(&self, count: u16) -> Result<u64> {
-        let mut ports = FIRST_PORT..FIRST_PORT + count;
-        let (instructions, ()) = clock::count(|| ports.try_for_each(|port| self.one(port)))?;
+        let ports = FIRST_PORT..FIRST_PORT + count;
+        let (instructions, sockets) =
+            clock::count(|| ports.map(|port| self.one(port)).collect::<Result<Vec<[TcpStream; 2]>>>())?;
         let entries = conntrack::count()?;
         ensure!(entries == u64::from(count), "{count} connections made {entries} entries");
+        // Not before: RCU frees them at some later time, within the count or not.
+        drop(sockets);
         ctnetlink::flush()?;
         thread::sleep(TIME_WAIT);
         Ok(instructions)
     }
 
-    /// Connect, request, reply; the client closes first.
-    fn one(&self, port: u16) -> Result<()> {
+    /// Connect, request, reply; the client closes first. The answer is what is left of it, of which no packet will come.
+    fn one(&self, port: u16) -> Result<[TcpStream; 2]> {
         let mut client = connected(port).with_context(|| format!("from port {port}"))?;
         let (mut server, _) = self.listener.accept().context("accept")?;
         client.write_all(&[b'q'; REQUEST_BYTES])?;
         server.read_exact(&mut [0; REQUEST_BYTES])?;
         server.write_all(&[b'r'; REPLY_BYTES])?;
         client.read_exact(&mut [0; REPLY_BYTES])?;
-        drop(client);
+        client.shutdown(Shutdown::Write)?;
         ensure!(server.read(&mut [0; 1])? == 0, "more than the request came");
-        Ok(())
+        server.shutdown(Shutdown::Write)?;
+        Ok([client, server])
     }
 }
 

@@ -84,11 +84,11 @@ fn line(round: usize, rounds: u32, pair: &Pair, start: Instant) -> String {
         format!("{:>6.0}{:>+7.0} at {}", alone.life, watched.life - alone.life, load.factor)
     });
     format!(
-        "round {} of {rounds}  {:<44} {}  ({} ms of guest time)",
+        "round {} of {rounds}  {:<38} {}  {} s of guest time",
         round + 1,
         VARIANTS[pair.variant].name,
         lives.collect::<Vec<_>>().join("  "),
-        start.elapsed().as_millis(),
+        start.elapsed().as_secs(),
     )
 }
 

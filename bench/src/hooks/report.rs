@@ -102,7 +102,7 @@ impl Report {
              \x20 table     {} one-way UDP entries of another network namespace; load {}\n\
              \x20 UDP flow  insert: sendto of 4 bytes on 127.0.0.1, from a socket bound to a port without an entry; {} a batch.\n\
              \x20           destroy: a dump of the namespace's table, which removes entries that have timed out; all have\n\
-             \x20 TCP       connect on 127.0.0.1, accept, a request of {} bytes, a reply of {}, both ends closed, one\n\
+             \x20 TCP       connect on 127.0.0.1, accept, a request of {} bytes, a reply of {}, both ends shut down, one\n\
              \x20           thread; {} a batch; the entry's end is not in it\n",
             self.kernel,
             self.rounds,

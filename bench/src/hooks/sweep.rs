@@ -24,8 +24,8 @@ pub(super) const FLOWS: u16 = 512;
 pub(super) const CONNECTIONS: u16 = 128;
 /// Batches at each load; their median is the sweep's figure.
 pub(super) const BATCHES: usize = 5;
-/// The first batch after a change is thrown away: it fills the caches of the kernel's allocators.
-const WARM_UP: u16 = 64;
+/// First batches after a change that are thrown away: they fill the caches of the kernel's allocators.
+const WARM_UPS: usize = 2;
 /// What the kernel does after a change in threads of its own (RCU, freeing the old table) is over after that.
 const SETTLE: Duration = Duration::from_millis(200);
 
@@ -106,8 +106,10 @@ impl Bench {
 }
 
 fn measure(flows: &mut Flows, connections: &Connections) -> Result<Cost> {
-    flows.batch(WARM_UP)?;
-    connections.batch(WARM_UP)?;
+    for _ in 0..WARM_UPS {
+        flows.batch(FLOWS)?;
+        connections.batch(CONNECTIONS)?;
+    }
     let mut batches = Vec::new();
     for _ in 0..BATCHES {
         let life = flows.batch(FLOWS)?;

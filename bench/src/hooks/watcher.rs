@@ -23,6 +23,8 @@ use crate::put_back::PutBack;
 const HOOKED: &str = "/sys/kernel/tracing/enabled_functions";
 /// What is in the names of the functions watched here.
 const OURS: &str = "nf_conntrack";
+/// The guard's signals that lie on the way of each flow.
+const PRICED: [&str; 2] = ["inserts", "destroys"];
 /// How often a program's state is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Looks until a program must watch, or must have ended. A quarter of an hour of this clock, which leaps ahead whenever the
@@ -56,19 +58,31 @@ pub(super) struct Tool {
 #[derive(Deserialize)]
 struct Status {
     back_end: BackEnd,
+    signals: Vec<SignalNow>,
 }
 
 #[derive(Deserialize)]
 struct BackEnd {
-    measured: bool,
     reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SignalNow {
+    signal: String,
+    back_end: Option<String>,
+    why: Vec<String>,
 }
 
 impl Watcher {
     /// Starts it and returns once it watches: `flows` is the namespace of the measured flows, `folder` gets its output.
     pub fn start(variant: &Variant, flows: &Namespace, folder: &Path, stop: &AtomicBool) -> Result<Self> {
         let watcher = match variant.program {
-            Program::Guard(arguments) => Self::Guard(guard(arguments, folder, stop)?),
+            Program::Guard { backend, walk } => {
+                let arguments = ["--dry-run", "--backend", backend, "--walk", walk].map(OsStr::new);
+                let guard = Guard::start(&arguments, folder, LOOK * LOOKS, stop)?;
+                Guard::read::<Status>(&guard.status_text()?)?.check()?;
+                Self::Guard(guard)
+            }
             Program::Bpftrace(script) => {
                 let script = format!("BEGIN {{ printf(\"{READY}\\n\"); }} {script}");
                 let mut command = Command::new(BPFTRACE);
@@ -117,15 +131,17 @@ impl Watcher {
     }
 }
 
-/// The guard, measuring with programs in the kernel.
-fn guard(arguments: &[&str], folder: &Path, stop: &AtomicBool) -> Result<Guard> {
-    let arguments: Vec<&OsStr> = ["--dry-run"].iter().chain(arguments).map(OsStr::new).collect();
-    let guard = Guard::start(&arguments, folder, LOOK * LOOKS, stop)?;
-    let Status { back_end } = Guard::read(&guard.status_text()?)?;
-    if !back_end.measured {
-        bail!("the guard attached no programs here: {}", back_end.reason.unwrap_or_default());
+impl Status {
+    /// Refuses a guard that watches less than new flows and their ends: it would be cheap.
+    fn check(&self) -> Result<()> {
+        for wanted in PRICED {
+            let signal = self.signals.iter().find(|row| row.signal.starts_with(wanted));
+            let why = || format!("it watches nothing here: {}", self.back_end.reason.as_deref().unwrap_or("no reason"));
+            let signal = signal.with_context(why)?;
+            ensure!(signal.back_end.is_some(), "it does not measure {wanted} here: {}", signal.why.join("; "));
+        }
+        Ok(())
     }
-    Ok(guard)
 }
 
 impl Tool {
