@@ -43,8 +43,6 @@ constants! {
     STATUS: u32;
     /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].hnnode.next`
     ORIGINAL_NEXT: u32;
-    /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].hnnode.pprev`
-    ORIGINAL_PPREV: u32;
     /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].hnnode.next`
     REPLY_NEXT: u32;
     /// `hlist_nulls_node.next`

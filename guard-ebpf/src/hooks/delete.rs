@@ -3,32 +3,29 @@
 use guard_ebpf::{ICMP_FATE, OTHER_FATE, TCP_STATES, UDP_FATE};
 
 use super::count_interruptible;
-use crate::maps::{ORIGINAL_PPREV, PROTONUM, STATUS, TCP_STATE, UNION_BY_HELPER, slot};
+use crate::maps::{PROTONUM, STATUS, TCP_STATE, UNION_BY_HELPER, slot};
 use crate::memory::{Conn, Memory, Probed};
 
 // enum ip_conntrack_status (include/uapi/linux/netfilter/nf_conntrack_common.h).
 
 /// Packets went both ways, so `early_drop` leaves it alone.
 const IPS_ASSURED: u64 = 1 << 2;
-/// The entry was about to be put into the table.
+/// The entry was put into the table, or was about to be.
 const IPS_CONFIRMED: u64 = 1 << 3;
+/// The entry was taken out of the table (`nf_ct_delete`), or never came so far.
+const IPS_DYING: u64 = 1 << 9;
+/// Only what had been in the table has both: ctnetlink sets IPS_CONFIRMED before an insert that may fail, and what dies
+/// on its way to the table is not confirmed.
+const WAS_IN_TABLE: u64 = IPS_CONFIRMED | IPS_DYING;
 /// The entry lost a clash and went in by its reply tuple alone, past `__nf_conntrack_hash_insert`.
 pub const IPS_NAT_CLASH: u64 = 1 << 12;
 
 /// Counts the entry if it had ever been in the table.
 #[inline(always)]
 pub fn freed<M: Memory>(conn: *const Conn) {
-    // Set when the entry is put into a chain and poisoned when it is taken out; `__nf_conntrack_alloc` clears it. It takes
-    // both: ctnetlink sets IPS_CONFIRMED before an insert that may fail, and kernels before 5.19 keep entries that are not
-    // confirmed yet in a list, by the same node.
     // SAFETY: the hooked function's own argument.
-    let pprev: u64 = unsafe { M::field(conn, ORIGINAL_PPREV.load()) };
-    if pprev == 0 {
-        return;
-    }
-    // SAFETY: as above.
     let status: u64 = unsafe { M::field(conn, STATUS.load()) };
-    if status & IPS_CONFIRMED == 0 {
+    if status & WAS_IN_TABLE != WAS_IN_TABLE {
         return;
     }
     let Some(slot) = slot() else { return };

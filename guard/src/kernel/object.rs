@@ -25,10 +25,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/gu
 const MODULE: &str = "nf_conntrack";
 
 /// Offsets into the kernel's structs: the constant's name in the object, the struct, the member.
-const OFFSETS: [(&str, &str, &[&str]); 14] = [
+const OFFSETS: [(&str, &str, &[&str]); 13] = [
     ("STATUS", "nf_conn", &["status"]),
     ("ORIGINAL_NEXT", "nf_conn", &["tuplehash", "0", "hnnode", "next"]),
-    ("ORIGINAL_PPREV", "nf_conn", &["tuplehash", "0", "hnnode", "pprev"]),
     ("REPLY_NEXT", "nf_conn", &["tuplehash", "1", "hnnode", "next"]),
     ("NODE_NEXT", "hlist_nulls_node", &["next"]),
     ("PROTONUM", "nf_conn", &["tuplehash", "0", "tuple", "dst", "protonum"]),
