@@ -1,48 +1,161 @@
-//! Chain lengths at insert, from two readings of the histograms.
+//! Chain lengths at insert over the last seconds, beside what an even hash makes of the same load.
 
-use super::ChainStats;
-use crate::observe::{Chains, TableReading};
+use std::collections::VecDeque;
+use std::time::Duration;
 
-/// Statistics of the chains measured between two readings; `None` when none was, or when a counter went backwards (the
-/// programs were loaded anew in between).
-pub(super) fn between(earlier: &Chains, later: &Chains, table: &TableReading) -> Option<ChainStats> {
-    if earlier.original.len() != later.original.len() || earlier.reply.len() != later.reply.len() {
-        return None;
+use super::poisson::{Expected, Load};
+use super::{ChainStats, Skew};
+use crate::observe::{Chains, Destroys, Sample};
+
+/// Chains are judged over so long: with one insert in 64 measured, a single tick sees too few.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Ticks within this are kept together.
+const PART: Duration = Duration::from_secs(1);
+
+/// An even hash brings a chain as long as the longest less often than once in so many windows; one longer is skew.
+const RARE: f64 = 1e-6;
+/// The load is known from counters that are read at other moments than the chains: below these it is no finding that
+/// the mean is higher.
+const UNACCOUNTED_SHARE: f64 = 1.5;
+const UNACCOUNTED_ENTRIES: f64 = 1.0;
+const UNACCOUNTED_SIGMAS: f64 = 5.0;
+
+/// What the last seconds showed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RecentChains {
+    parts: VecDeque<Part>,
+    previous: Option<Reading>,
+    /// Count, inserts and destroys when the hooks were first read.
+    base: Option<(u64, u64, u64)>,
+}
+
+/// Ticks of one second.
+#[derive(Clone, Debug)]
+struct Part {
+    began: Duration,
+    /// Chains measured, by length.
+    counts: Vec<u64>,
+    loads: Vec<Load>,
+}
+
+/// What the next sample is compared with.
+#[derive(Clone, Debug)]
+struct Reading {
+    at: Duration,
+    one_in: u64,
+    /// Both directions together.
+    counts: Vec<u64>,
+    /// Tuples a bucket.
+    load: f64,
+}
+
+impl RecentChains {
+    /// Takes in the next sample; `None` when no chain was measured in the window. Counters that went backwards (the
+    /// programs were loaded anew) begin a new window.
+    pub fn add(&mut self, sample: &Sample) -> Option<ChainStats> {
+        let Some(chains) = sample.hooks.as_ref().and_then(|hooks| hooks.chains.as_ref()) else {
+            *self = Self::default();
+            return None;
+        };
+        let now = Reading { at: sample.at, one_in: chains.one_in, counts: merged(chains), load: self.load(sample) };
+        let fresh = match &self.previous {
+            Some(before) if before.one_in == now.one_in && before.at <= now.at => {
+                differences(&before.counts, &now.counts)
+            }
+            _ => None,
+        };
+        match (&self.previous, fresh) {
+            (Some(before), Some(fresh)) => {
+                let load = Load { from: before.load, to: now.load, chains: sum(&fresh) };
+                self.keep(now.at, fresh, load);
+            }
+            _ => self.parts.clear(),
+        }
+        self.previous = Some(now);
+        self.stats(chains.one_in)
     }
-    let original = differences(&earlier.original, &later.original)?;
-    let reply = differences(&earlier.reply, &later.reply)?;
-    let places = original.len().max(reply.len());
-    let at = |counts: &[u64], length: usize| u128::from(counts.get(length).copied().unwrap_or(0));
-    let merged: Vec<u128> = (0..places).map(|length| at(&original, length) + at(&reply, length)).collect();
 
-    let measured: u128 = merged.iter().sum();
-    if measured == 0 {
-        return None;
+    /// Tuples a bucket. The table is one for all network namespaces but its count is one namespace's: what the hooks saw
+    /// come and go in all of them is counted too. Entries that other namespaces had before are not known.
+    fn load(&mut self, sample: &Sample) -> f64 {
+        let count = sample.table.count;
+        let totals =
+            sample.hooks.as_ref().and_then(|hooks| hooks.inserts.zip(hooks.destroys.as_ref().map(Destroys::all)));
+        let entries = totals.map_or(count, |(inserts, destroys)| {
+            let (first, came_before, went_before) = *self.base.get_or_insert((count, inserts, destroys));
+            let came = first.saturating_add(inserts.saturating_sub(came_before));
+            count.max(came.saturating_sub(destroys.saturating_sub(went_before)))
+        });
+        if sample.table.buckets == 0 { 0.0 } else { 2.0 * entries as f64 / sample.table.buckets as f64 }
     }
-    let entries = merged
-        .iter()
-        .zip(0_u128..)
-        .fold(0_u128, |sum, (count, length)| sum.saturating_add(count.saturating_mul(length)));
-    Some(ChainStats {
-        one_in: later.one_in,
-        measured: u64::try_from(measured).unwrap_or(u64::MAX),
-        mean: entries as f64 / measured as f64,
-        p50: quantile(&merged, measured, 50),
-        p99: quantile(&merged, measured, 99),
-        max: merged.iter().rposition(|count| *count > 0).map_or(0, |length| length as u64),
-        expected_mean: if table.buckets == 0 { 0.0 } else { 2.0 * table.count as f64 / table.buckets as f64 },
-    })
+
+    fn keep(&mut self, now: Duration, fresh: Vec<u64>, load: Load) {
+        match self.parts.back_mut() {
+            Some(part) if now.saturating_sub(part.began) < PART => {
+                for (all, new) in part.counts.iter_mut().zip(fresh) {
+                    *all = all.saturating_add(new);
+                }
+                part.loads.push(load);
+            }
+            _ => self.parts.push_back(Part { began: now, counts: fresh, loads: vec![load] }),
+        }
+        while self.parts.front().is_some_and(|part| now.saturating_sub(part.began) > WINDOW) {
+            self.parts.pop_front();
+        }
+    }
+
+    fn stats(&self, one_in: u64) -> Option<ChainStats> {
+        let places = self.parts.front()?.counts.len();
+        let mut counts = vec![0_u64; places];
+        let mut loads = Vec::new();
+        for part in &self.parts {
+            for (all, new) in counts.iter_mut().zip(&part.counts) {
+                *all = all.saturating_add(*new);
+            }
+            loads.extend_from_slice(&part.loads);
+        }
+        let measured: u128 = counts.iter().map(|count| u128::from(*count)).sum();
+        if measured == 0 {
+            return None;
+        }
+        let expected = Expected::new(&loads, 1.0, places);
+        let mean = mean_cut_at(&counts, places);
+        Some(ChainStats {
+            one_in,
+            measured: u64::try_from(measured).unwrap_or(u64::MAX),
+            mean,
+            p50: quantile(&counts, measured, 50),
+            p99: quantile(&counts, measured, 99),
+            max: counts.iter().rposition(|count| *count > 0).map_or(0, |length| length as u64),
+            expected_mean: expected.mean,
+            expected_p99: expected.quantile(0.99),
+            skew: skew(&counts, measured, mean, &expected, &loads),
+        })
+    }
+}
+
+fn merged(chains: &Chains) -> Vec<u64> {
+    let places = chains.original.len().max(chains.reply.len());
+    let at = |counts: &[u64], length: usize| counts.get(length).copied().unwrap_or(0);
+    (0..places).map(|length| at(&chains.original, length).saturating_add(at(&chains.reply, length))).collect()
 }
 
 fn differences(earlier: &[u64], later: &[u64]) -> Option<Vec<u64>> {
+    if earlier.len() != later.len() {
+        return None;
+    }
     later.iter().zip(earlier).map(|(new, old)| new.checked_sub(*old)).collect()
 }
 
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
+}
+
 /// The shortest length that at least `percent` of the chains do not exceed.
-fn quantile(counts: &[u128], measured: u128, percent: u128) -> u64 {
+fn quantile(counts: &[u64], measured: u128, percent: u128) -> u64 {
     let mut seen = 0_u128;
     for (count, length) in counts.iter().zip(0_u64..) {
-        seen += count;
+        seen += u128::from(*count);
         if seen.saturating_mul(100) >= measured.saturating_mul(percent) {
             return length;
         }
@@ -50,53 +163,51 @@ fn quantile(counts: &[u128], measured: u128, percent: u128) -> u64 {
     counts.len() as u64
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::observe::CHAIN_LENGTHS;
-
-    fn chains(original: &[(usize, u64)], reply: &[(usize, u64)]) -> Chains {
-        let histogram = |places: &[(usize, u64)]| {
-            let mut counts = vec![0; CHAIN_LENGTHS];
-            for (length, count) in places {
-                counts[*length] = *count;
-            }
-            counts
-        };
-        Chains { original: histogram(original), reply: histogram(reply), ..Chains::default() }
+/// The mean if chains longer than `cut` counted as `cut`.
+fn mean_cut_at(counts: &[u64], cut: usize) -> f64 {
+    let (mut all, mut entries) = (0.0, 0.0);
+    for (length, count) in counts.iter().enumerate() {
+        all += *count as f64;
+        entries += length.min(cut) as f64 * *count as f64;
     }
-
-    const TABLE: TableReading = TableReading { max: 8192, buckets: 1024, count: 2048 };
-
-    #[test]
-    fn both_directions_count_and_only_what_came_since() {
-        let earlier = chains(&[(0, 1000)], &[(60, 5)]);
-        let later = chains(&[(0, 1090), (2, 5)], &[(60, 6), (1, 4)]);
-        let stats = between(&earlier, &later, &TABLE).unwrap();
-        assert_eq!((stats.measured, stats.p50, stats.p99, stats.max), (100, 0, 2, 60));
-        assert!((stats.mean - 0.74).abs() < 1e-12, "{stats:?}");
-        assert!((stats.expected_mean - 4.0).abs() < 1e-12, "{stats:?}");
-    }
-
-    #[test]
-    fn no_insert_and_a_counter_that_went_backwards_give_nothing() {
-        let some = chains(&[(3, 10)], &[(3, 10)]);
-        assert_eq!(between(&some, &some, &TABLE), None);
-        assert_eq!(between(&some, &chains(&[(3, 9)], &[(3, 20)]), &TABLE), None);
-        let empty = Chains::default();
-        assert_eq!(between(&empty, &some, &TABLE), None);
-    }
-
-    #[test]
-    fn counts_at_the_end_of_the_range_do_not_overflow() {
-        let none = chains(&[], &[]);
-        let all = Chains {
-            original: vec![u64::MAX; CHAIN_LENGTHS],
-            reply: vec![u64::MAX; CHAIN_LENGTHS],
-            ..Chains::default()
-        };
-        let stats = between(&none, &all, &TableReading::default()).unwrap();
-        assert_eq!((stats.measured, stats.p50, stats.max), (u64::MAX, 63, 127));
-        assert!((stats.mean - 63.5).abs() < 1e-9 && stats.expected_mean == 0.0, "{stats:?}");
-    }
+    entries / all
 }
+
+/// Whether the lengths are none that an even hash makes of this load.
+fn skew(counts: &[u64], measured: u128, mean: f64, expected: &Expected, loads: &[Load]) -> Option<Skew> {
+    let measured_chains = measured as f64;
+    let longest = counts.iter().rposition(|count| *count > 0)?;
+    let rare = |expected: &Expected| measured_chains * expected.at_least(longest) < RARE;
+    let sigma = (expected.mean.max(1.0) / measured_chains).sqrt();
+    let unaccounted = mean > UNACCOUNTED_SHARE * expected.mean + UNACCOUNTED_ENTRIES
+        && mean > expected.mean + UNACCOUNTED_SIGMAS * sigma;
+    if !unaccounted && !rare(expected) {
+        return None;
+    }
+    if expected.mean <= 0.0 {
+        // Nothing to scale.
+        return unaccounted.then_some(Skew::Unaccounted);
+    }
+    // The load may be higher than is known. Three quarters of the chains tell it, however long the others are.
+    let cut = usize::try_from(quantile(counts, measured, 75)).unwrap_or(usize::MAX).max(1);
+    let typical = fitted(loads, counts.len(), cut, mean_cut_at(counts, cut));
+    if rare(&typical) { Some(Skew::LongChains) } else { unaccounted.then_some(Skew::Unaccounted) }
+}
+
+/// The loads scaled up, never down, until the mean below the cut is this one.
+fn fitted(loads: &[Load], places: usize, cut: usize, wanted: f64) -> Expected {
+    let reaches = |scale: f64| Expected::new(loads, scale, places).mean_cut_at(cut) >= wanted;
+    let (mut low, mut high) = (1.0, 1.0);
+    // Lengths end at the histogram's last place, so not every mean can be reached.
+    while !reaches(high) && high < 1e12 {
+        (low, high) = (high, high * 2.0);
+    }
+    for _ in 0..20 {
+        let middle = f64::midpoint(low, high);
+        if reaches(middle) { high = middle } else { low = middle }
+    }
+    Expected::new(loads, high, places)
+}
+
+#[cfg(test)]
+mod tests;

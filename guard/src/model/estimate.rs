@@ -28,7 +28,7 @@ pub struct Estimate {
     /// New flows refused for a full table since the previous sample. Without hooks: `drop` less the lost clashes, so that
     /// failed allocations are among them.
     pub table_full: u64,
-    /// Chain lengths over the inserts since the previous sample; `None` without hooks or without inserts.
+    /// Chain lengths over the inserts of the last 10 s; `None` without hooks or where none was measured in that time.
     pub chains: Option<ChainStats>,
     /// How long a resize would stall all conntrack packets now (`nf_conntrack_hash_resize` rehashes every tuple).
     pub resize_stall: Duration,
@@ -36,7 +36,7 @@ pub struct Estimate {
     pub entry_bytes: u64,
 }
 
-/// Chain lengths at insert, both directions together.
+/// Chain lengths at insert over the last 10 s, both directions together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChainStats {
     /// One insert in so many is measured.
@@ -51,6 +51,34 @@ pub struct ChainStats {
     pub p99: u64,
     /// The longest.
     pub max: u64,
-    /// The mean that an even hash gives: 2 × count / buckets.
+    /// The mean that an even hash gives: 2 × entries / buckets, each moment weighted by the inserts then.
     pub expected_mean: f64,
+    /// The same for `p99`: of the Poisson distributions around those means.
+    pub expected_p99: u64,
+    /// What chance does not explain.
+    pub skew: Option<Skew>,
+}
+
+/// Chains that an even hash does not make of the load. The hash is keyed at boot, so one who does not know the key
+/// cannot choose the chain; entries that differ in nothing the hash takes in share one all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Skew {
+    /// Some chains are far longer than the others: less than once in a million windows by chance.
+    LongChains,
+    /// Most are longer than the entries that are known make them: there are entries of other network namespaces from
+    /// before the start, or most inserts meet the same chains.
+    Unaccounted,
+}
+
+impl Skew {
+    /// What it means, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::LongChains => "some are far longer than chance makes them",
+            Self::Unaccounted => {
+                "most are longer than the known entries make them (other namespaces' older entries, or collisions)"
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::chains;
+use super::chains::RecentChains;
 use super::estimate::Estimate;
 use super::rates::Rates;
 use crate::observe::{Sample, TableFull, TableReading};
@@ -12,13 +12,14 @@ use crate::observe::{Sample, TableFull, TableReading};
 pub struct Model {
     horizon: Duration,
     rates: Rates,
+    chains: RecentChains,
     previous: Option<Sample>,
 }
 
 impl Model {
     /// A model that has seen nothing; `horizon` is how far its forecasts look ahead (`table.horizon`).
     pub fn new(horizon: Duration) -> Self {
-        Self { horizon, rates: Rates::new(), previous: None }
+        Self { horizon, rates: Rates::new(), chains: RecentChains::default(), previous: None }
     }
 
     /// Takes in the next sample. What cannot be (a time that does not advance, a counter that went backwards, a jump no
@@ -36,10 +37,7 @@ impl Model {
             forecast: forecast(sample.table.count, growth, self.horizon),
             time_to_full: time_to_full(&sample.table, growth),
             table_full: previous.as_ref().map_or(0, |earlier| table_full(earlier, sample)),
-            chains: previous.as_ref().and_then(|earlier| {
-                let (before, after) = (earlier.hooks.as_ref()?, sample.hooks.as_ref()?);
-                chains::between(before.chains.as_ref()?, after.chains.as_ref()?, &sample.table)
-            }),
+            chains: self.chains.add(sample),
             resize_stall: resize_stall(sample.table.count),
             entry_bytes: sample.entry_bytes,
         }

@@ -4,9 +4,10 @@ mod average;
 mod chains;
 mod estimate;
 mod forecast;
+mod poisson;
 mod rates;
 #[cfg(test)]
 mod tests;
 
-pub use estimate::{ChainStats, Estimate};
+pub use estimate::{ChainStats, Estimate, Skew};
 pub use forecast::{Model, resize_stall};

@@ -1,8 +1,11 @@
 //! What the guard tells: its log, and its status for whoever asks. Decides nothing.
 
 mod client;
+mod counted;
+mod figures_of;
 pub mod log;
 mod reporter;
+mod resizes;
 mod restored;
 mod server;
 mod signals;
@@ -14,10 +17,12 @@ use std::path::Path;
 pub(crate) use reporter::tests;
 
 pub use client::{Error as ClientError, ask};
+pub use counted::{Clashes, Counted, End, InsertsByNamespace, Namespace, Refused, Walks};
 pub use reporter::{Mode, Reporter, Start};
+pub use resizes::Resize;
 pub use restored::{finish_later, log_restored, restored_line};
 pub use server::{Error as ServerError, Server};
-pub use status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Status, Table};
+pub use status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, SignalNow, Status, Table};
 
 /// Where the daemon answers: fixed, because there is one guard on a host.
 pub fn socket() -> &'static Path {

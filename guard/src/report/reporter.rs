@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::counted::{Counted, RecentlyRefused};
+use super::figures_of::{self, millis};
+use super::resizes::{self, Resizes};
 use super::signals;
-use super::status::{ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, Status, Table};
+use super::status::{ChangeMade, HeldNow, Status};
 use crate::actuate::{Effect, Outcome};
 use crate::figures;
 use crate::kernel::Attached;
-use crate::model::Estimate;
+use crate::model::{Estimate, Skew};
 use crate::observe::Sample;
-use crate::policy::{Change, Held, Limits, Plan, Setting, table_bytes};
+use crate::policy::{Change, Held, Limits, Plan, Setting};
 
 /// Changes kept for the status.
 const KEPT: usize = 128;
@@ -31,7 +34,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
             Self::Advise => "advise",
@@ -62,6 +65,11 @@ pub struct Reporter {
     started: Instant,
     /// Counters are told from here on.
     origin: Option<Sample>,
+    refused: RecentlyRefused,
+    resizes: Resizes,
+    /// What was last logged of the chains.
+    skew: Option<Skew>,
+    strayed: bool,
     /// The failure last logged for a setting: tried again, it is not news.
     failed: HashMap<Setting, (u64, u64, String)>,
     trouble: Option<String>,
@@ -90,9 +98,13 @@ impl Reporter {
             }
         }
         Self {
-            status: Arc::new(Mutex::new(first_status(start))),
+            status: Arc::new(Mutex::new(figures_of::start(start))),
             started: Instant::now(),
             origin: None,
+            refused: RecentlyRefused::default(),
+            resizes: Resizes::default(),
+            skew: None,
+            strayed: false,
             failed: HashMap::new(),
             trouble: None,
         }
@@ -106,31 +118,30 @@ impl Reporter {
     /// A tick that read and decided.
     pub fn tick(&mut self, sample: &Sample, estimate: &Estimate, plan: &Plan, outcomes: Vec<Outcome>) {
         let origin = self.origin.get_or_insert_with(|| sample.clone());
-        let drops = drops(origin, sample);
+        let drops = figures_of::drops(origin, sample);
         let uptime_ms = millis(self.started.elapsed());
+        self.tell_chains(sample, estimate);
+        let (counted, resized) = match &sample.hooks {
+            Some(totals) => {
+                self.refused.add(&totals.refused);
+                (Some(Counted::new(totals, &self.refused)), self.resizes.told(&totals.resizes))
+            }
+            None => (None, Vec::new()),
+        };
+        self.resizes.wrote(&outcomes);
         let news: Vec<Outcome> = outcomes.into_iter().filter(|outcome| self.is_news(outcome)).collect();
         let mut status = self.lock();
         status.uptime_ms = uptime_ms;
         status.at_ms = millis(sample.at);
         status.drops = drops;
-        status.table = Table {
-            max: sample.table.max,
-            buckets: sample.table.buckets,
-            count: sample.table.count,
-            fill: fill(sample.table.count, sample.table.max),
-            peak_count: status.table.peak_count.max(sample.table.count),
-        };
-        status.bounds.memory_in_use = memory(sample.table.count, sample);
-        status.bounds.memory_at_max = memory(sample.table.max, sample);
-        status.forecast = Forecast {
-            growth_per_s: estimate.growth,
-            inserts_per_s: estimate.insert_rate,
-            destroys_per_s: estimate.destroy_rate,
-            horizon_ms: status.forecast.horizon_ms,
-            count: estimate.forecast,
-            time_to_full_ms: estimate.time_to_full.map(millis),
-        };
-        status.chains = estimate.chains.or(status.chains);
+        status.table = figures_of::table(sample, status.table.peak_count);
+        status.bounds.memory_in_use = figures_of::memory(sample.table.count, sample);
+        status.bounds.memory_at_max = figures_of::memory(sample.table.max, sample);
+        status.forecast = figures_of::forecast(estimate, status.forecast.horizon_ms);
+        status.chains = estimate.chains;
+        status.counted = counted;
+        resizes::keep(&mut status.resizes, resized);
+        status.estimated = figures_of::estimated(&status);
         for outcome in news {
             log_outcome(&outcome);
             status.remember(plan.at, outcome);
@@ -152,6 +163,32 @@ impl Reporter {
         if self.trouble.take().is_some() {
             info!("works again");
             self.lock().trouble = None;
+        }
+    }
+
+    /// Logs what is wrong with the chains, when that is new and when it is over.
+    fn tell_chains(&mut self, sample: &Sample, estimate: &Estimate) {
+        let skew = estimate.chains.and_then(|chains| chains.skew);
+        if skew != self.skew {
+            if let (Some(skew), Some(chains)) = (skew, estimate.chains) {
+                warn!(
+                    mean = format!("{:.2}", chains.mean),
+                    expected_mean = format!("{:.2}", chains.expected_mean),
+                    p99 = chains.p99,
+                    expected_p99 = chains.expected_p99,
+                    longest = chains.max,
+                    "skewed hash chains: {}",
+                    skew.words()
+                );
+            } else {
+                info!("no skewed hash chains any more");
+            }
+        }
+        self.skew = skew;
+        let strayed = sample.hooks.as_ref().and_then(|hooks| hooks.chains.as_ref()).map_or(0, |chains| chains.strayed);
+        if strayed > 0 && !self.strayed {
+            warn!(strayed, "walks along hash chains end in other buckets: the chain figures are wrong on this kernel");
+            self.strayed = true;
         }
     }
 
@@ -227,63 +264,6 @@ fn log_outcome(Outcome { change, result }: &Outcome) {
         }
         Effect::Refused { error, way_out } => warn!(old, new, rule, evidence, error, way_out, "could not set {name}"),
     }
-}
-
-fn first_status(start: &Start<'_>) -> Status {
-    let limits = start.limits;
-    Status {
-        version: FORMAT,
-        guard: env!("CARGO_PKG_VERSION").into(),
-        pid: std::process::id(),
-        mode: start.mode.name().into(),
-        uptime_ms: 0,
-        at_ms: millis(start.found.at),
-        table: Table::default(),
-        forecast: Forecast { horizon_ms: millis(start.horizon), ..Forecast::default() },
-        chains: None,
-        drops: Drops::default(),
-        back_end: signals::back_end(&start.hooks),
-        signals: start.hooks.as_ref().map_or(Vec::new(), |rows| rows.iter().map(signals::now).collect()),
-        bounds: LimitsInForce {
-            max: limits.max,
-            buckets: limits.buckets,
-            memory_limit: limits.memory,
-            memory_in_use: memory(start.found.table.count, start.found),
-            memory_at_max: memory(start.found.table.max, start.found),
-            max_stall_ms: millis(limits.max_stall),
-        },
-        changes_made: 0,
-        changes: Vec::new(),
-        held: Vec::new(),
-        trouble: None,
-    }
-}
-
-fn drops(origin: &Sample, now: &Sample) -> Drops {
-    let refused = |sample: &Sample| Some(sample.hooks.as_ref()?.table_full?.refused);
-    let (before, after) = (origin.stats, now.stats);
-    Drops {
-        table_full: refused(origin).zip(refused(now)).map(|(origin, now)| now.saturating_sub(origin)),
-        // Not the hook's: that counts the flows for which room was made, not the entries that had to go.
-        early_drop: after.early_drop.saturating_sub(before.early_drop),
-        drop: after.drop.saturating_sub(before.drop),
-        insert_failed: after.insert_failed.saturating_sub(before.insert_failed),
-        chain_too_long: after.chain_too_long.saturating_sub(before.chain_too_long),
-        invalid: after.invalid.saturating_sub(before.invalid),
-    }
-}
-
-/// What so many entries and the present buckets take.
-fn memory(entries: u64, sample: &Sample) -> u64 {
-    table_bytes(entries, sample.entry_bytes, sample.table.buckets)
-}
-
-fn fill(count: u64, max: u64) -> f64 {
-    if max == 0 { 0.0 } else { count as f64 / max as f64 }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! The status as JSON: what `conntrack-guard status --json` prints. Fields are only ever added within one format
-//! version. Times are milliseconds; `at_ms` and `since_ms` count from the boot (`CLOCK_BOOTTIME`). A figure that is not
-//! measured here is `null`, never 0.
+//! version. Times are milliseconds unless their names say otherwise; `at_ms` and `since_ms` count from the boot
+//! (`CLOCK_BOOTTIME`). A figure that is not measured here is `null`, never 0, or it is estimated and named in
+//! `estimated`.
 
 use serde::{Deserialize, Serialize};
 
+use super::counted::Counted;
+use super::resizes::Resize;
 use crate::actuate::Effect;
 use crate::model::ChainStats;
 use crate::policy::{Change, Held, Range};
@@ -30,10 +33,16 @@ pub struct Status {
     pub table: Table,
     /// Where it is going.
     pub forecast: Forecast,
-    /// Hash chains, over the last tick that had inserts.
+    /// Hash chains over the last 10 s; `null` where none was measured in that time.
     pub chains: Option<ChainStats>,
     /// New flows and entries lost since the guard started.
     pub drops: Drops,
+    /// What the eBPF programs counted; `null` where there are none.
+    pub counted: Option<Counted>,
+    /// The last 16 resizes of the hash table, the guard's own among them, oldest first; by hook only.
+    pub resizes: Vec<Resize>,
+    /// Figures that are estimated rather than measured, by their places here (`drops.table_full`).
+    pub estimated: Vec<String>,
     /// What the figures come from.
     pub back_end: BackEnd,
     /// Each signal of the eBPF programs; empty where there are none.
@@ -85,8 +94,9 @@ pub struct Forecast {
 /// Losses since the guard started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drops {
-    /// New flows refused because the table was full, in all namespaces; by hook only.
-    pub table_full: Option<u64>,
+    /// New flows refused because the table was full. By hook in all namespaces; without it estimated for this one, as
+    /// `drop` less the lost clashes.
+    pub table_full: u64,
     /// The kernel's statistic `early_drop`: entries evicted to make room.
     pub early_drop: u64,
     /// The kernel's statistic `drop`: table full, out of memory, or a lost clash.

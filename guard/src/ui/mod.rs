@@ -1,11 +1,15 @@
 //! What people read on a terminal: aligned tables, figures with units. Reads nothing itself.
 
+mod counted;
+mod decisions;
 mod screen;
+mod support;
 mod table;
 
 use std::io::{self, Write};
 
-pub use screen::{StatusScreen, SupportScreen, unguarded};
+pub use screen::{StatusScreen, unguarded};
+pub use support::SupportScreen;
 pub use table::{Align, Table};
 
 /// Writes `text` to standard output. A reader that went away (`conntrack-guard status | head`) is no failure.

@@ -1,26 +1,19 @@
-//! The status as one screen.
+//! The status as one screen: two columns of 40 characters, and below them what needs the whole width.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::table::{Align, Table};
-use crate::actuate::Effect;
+use super::counted;
+use super::decisions::decisions;
+use super::table::{Align, Table, beside};
 use crate::figures::{bytes, grouped, per_second, percent, time};
-use crate::kernel::Support;
-use crate::kernel::support::Row;
-use crate::model::ChainStats;
 use crate::observe::TableReading;
-use crate::policy::{Change, Held, Range};
-use crate::report::{ChangeMade, HeldNow, Status};
+use crate::report::Status;
 
-/// Decisions shown; `--json` has more.
-const DECISIONS: usize = 8;
-/// One width for all sections, so that their columns line up.
-const LABEL: (Align, usize) = (Align::Left, 14);
-const FIGURE: (Align, usize) = (Align::Right, 10);
-const NOTE: (Align, usize) = (Align::Left, 0);
+/// Signals on a line of "Measured by".
+const SIGNALS: usize = 4;
 
-/// What `conntrack-guard status` prints.
+/// What `conntrack-guard status` prints. A figure with ~ is estimated, not measured.
 #[derive(Debug)]
 pub struct StatusScreen<'a>(pub &'a Status);
 
@@ -31,12 +24,16 @@ impl fmt::Display for StatusScreen<'_> {
         if let Some(trouble) = &self.0.trouble {
             writeln!(f, "\nTROUBLE: {trouble}\nthe figures below are those of the last good reading")?;
         }
-        writeln!(f, "\nTable\n{}", size(self.0))?;
-        writeln!(f, "Forecast\n{}", forecast(self.0))?;
-        writeln!(f, "Hash chains at insert, other entries in each\n{}", chains(self.0))?;
-        writeln!(f, "Lost since the start\n{}", drops(self.0))?;
-        writeln!(f, "Measured by\n{}", back_end(self.0))?;
-        writeln!(f, "Bounds\n{}", bounds(self.0))?;
+        writeln!(f, "\n{}", beside(&size(self.0), &rates(self.0)))?;
+        writeln!(f, "{}", bounds(self.0))?;
+        writeln!(f, "{}", beside(&counted::chains(self.0), &counted::lost(self.0)))?;
+        counted::skew(self.0, f)?;
+        if let Some(counted) = &self.0.counted {
+            writeln!(f, "{}", beside(&counted::namespaces(counted), &counted::ends(counted)))?;
+        }
+        counted::refused(self.0, f)?;
+        counted::resizes(self.0, f)?;
+        writeln!(f, "{}", back_end(self.0))?;
         decisions(self.0, f)
     }
 }
@@ -53,55 +50,30 @@ pub fn unguarded(table: &TableReading) -> String {
     rows.to_string()
 }
 
-/// What `conntrack-guard support` prints: each reason once, below.
-#[derive(Debug)]
-pub struct SupportScreen<'a>(pub &'a Support);
-
-impl fmt::Display for SupportScreen<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut reasons: Vec<&str> = Vec::new();
-        writeln!(f, "What can be measured here, and through what\n{}", rows_of(&self.0.signals, &mut reasons))?;
-        write!(f, "What can be changed here, and through what\n{}", rows_of(&self.0.settings, &mut reasons))?;
-        if !reasons.is_empty() {
-            writeln!(f)?;
-        }
-        for (number, reason) in reasons.iter().enumerate() {
-            writeln!(f, "[{}] {reason}", number + 1)?;
-        }
-        Ok(())
-    }
+/// Label, figure, note; sections in one column line up.
+pub(super) fn figures() -> Table {
+    Table::new(2, &[(Align::Left, 10), (Align::Right, 10), (Align::Left, 0)])
 }
 
-/// One row for each thing, with the number of its reason; reasons not given yet are added.
-fn rows_of<'a>(part: &'a [Row], reasons: &mut Vec<&'a str>) -> Table {
-    let mut rows = Table::new(2, &[(Align::Left, 20), (Align::Left, 6)]);
-    for row in part {
-        let why = row.why.as_deref().map_or_else(String::new, |why| {
-            let number = reasons.iter().position(|known| *known == why).unwrap_or_else(|| {
-                reasons.push(why);
-                reasons.len() - 1
-            });
-            format!(" [{}]", number + 1)
-        });
-        let lost = row.lost.as_deref().unwrap_or_default();
-        rows.row([row.name, row.back_end.unwrap_or("-"), &format!("{lost}{why}")]);
-    }
-    rows
+/// The same for the right column, whose labels are longer.
+pub(super) fn right_figures() -> Table {
+    Table::new(2, &[(Align::Left, 15), (Align::Right, 11), (Align::Left, 0)])
 }
 
-fn figures() -> Table {
-    Table::new(2, &[LABEL, FIGURE, NOTE])
+/// A figure, marked if the JSON's place is among the estimated ones.
+pub(super) fn marked(status: &Status, place: &str, figure: &str) -> String {
+    if status.estimated.iter().any(|estimated| estimated == place) { format!("~{figure}") } else { figure.to_owned() }
 }
 
-fn size(status: &Status) -> Table {
+fn size(status: &Status) -> String {
     let table = &status.table;
     let mut rows = figures();
     rows.row(["entries", &grouped(table.count), &format!("{} of max", percent(table.fill))]);
-    rows.row(["peak", &grouped(table.peak_count), "since the start"]);
+    rows.row(["peak", &grouped(table.peak_count)]);
     rows.row(["max", &grouped(table.max), &limit(table.max)]);
     let load = if table.buckets == 0 { 0.0 } else { 2.0 * table.count as f64 / table.buckets as f64 };
-    rows.row(["buckets", &grouped(table.buckets), &format!("{load:.2} tuples a bucket")]);
-    rows
+    rows.row(["buckets", &grouped(table.buckets), &format!("{load:.2} tuples")]);
+    format!("Table\n{rows}")
 }
 
 fn limit(max: u64) -> String {
@@ -109,176 +81,69 @@ fn limit(max: u64) -> String {
     if max == 0 { "no limit".into() } else { String::new() }
 }
 
-fn forecast(status: &Status) -> Table {
+fn rates(status: &Status) -> String {
     let forecast = &status.forecast;
-    let rate = |rate: Option<f64>| rate.map_or_else(unmeasured, per_second);
-    let mut rows = figures();
+    let rate = |rate: Option<f64>| rate.map_or_else(|| "?".into(), per_second);
+    let mut rows = right_figures();
     rows.row(["inserts", &rate(forecast.inserts_per_s)]);
     rows.row(["destroys", &rate(forecast.destroys_per_s)]);
-    rows.row(["growth", &per_second(forecast.growth_per_s)]);
-    rows.row(["expected", &grouped(forecast.count), &format!("entries in {}", ms(forecast.horizon_ms))]);
-    rows.row(["time to full", &forecast.time_to_full_ms.map_or_else(|| "-".into(), ms)]);
-    rows
+    rows.row(["growth", &marked(status, "forecast.growth_per_s", &per_second(forecast.growth_per_s))]);
+    let expected = marked(status, "forecast.count", &grouped(forecast.count));
+    rows.row([format!("in {}", ms(forecast.horizon_ms)), expected, "entries".into()]);
+    let full = forecast.time_to_full_ms.map(|full| marked(status, "forecast.time_to_full_ms", &ms(full)));
+    rows.row(["full in", &full.unwrap_or_else(|| "-".into())]);
+    format!("Rates\n{rows}")
 }
 
-fn unmeasured() -> String {
-    "?".into()
-}
-
-fn chains(status: &Status) -> Table {
-    let mut rows = figures();
-    match &status.chains {
-        Some(ChainStats { one_in, measured, mean, p50, p99, max, expected_mean }) => {
-            rows.row(["mean", &format!("{mean:.2}"), &format!("{expected_mean:.2} expected of an even hash")]);
-            rows.row(["p50", &grouped(*p50)]);
-            rows.row(["p99", &grouped(*p99)]);
-            rows.row(["longest", &grouped(*max)]);
-            let which = if *one_in == 1 { "of every insert".into() } else { format!("of one insert in {one_in}") };
-            rows.row(["measured", &grouped(*measured), &which]);
-        }
-        None if status.back_end.measured => {
-            rows.row(["no inserts yet"]);
-        }
-        None => {
-            rows.row(["not measured"]);
-        }
-    }
-    rows
-}
-
-fn drops(status: &Status) -> Table {
-    let drops = &status.drops;
-    let mut rows = figures();
-    rows.row(["table full", &drops.table_full.map_or_else(unmeasured, grouped), "new flows refused"]);
-    rows.row(["evicted", &grouped(drops.early_drop), "entries, to make room (early_drop)"]);
-    rows.row(["drop", &grouped(drops.drop), "statistic: table full, no memory or lost clash"]);
-    rows.row(["insert failed", &grouped(drops.insert_failed), "lost clash or chain too long"]);
-    rows.row(["chain too long", &grouped(drops.chain_too_long)]);
-    rows.row(["invalid", &grouped(drops.invalid), "packets no tracker accepted"]);
-    rows
-}
-
-fn back_end(status: &Status) -> Table {
-    let mut rows = Table::new(2, &[LABEL, NOTE]);
-    match &status.back_end.reason {
-        None if status.back_end.measured => rows.row([status.back_end.name.as_str(), "eBPF programs in the kernel"]),
-        None => rows.row([status.back_end.name.as_str(), "readings only"]),
-        Some(reason) => rows.row([status.back_end.name.as_str(), &format!("readings only: {reason}")]),
-    };
-    for signal in status.signals.iter().filter(|signal| signal.back_end.as_ref() != Some(&status.back_end.name)) {
-        let back_end = signal.back_end.as_deref().unwrap_or("off");
-        rows.row([back_end, &format!("{}: {}", signal.signal, signal.why.join("; "))]);
-    }
-    rows
-}
-
-fn bounds(status: &Status) -> Table {
+fn bounds(status: &Status) -> String {
     let bounds = &status.bounds;
-    let mut rows = Table::new(2, &[LABEL, FIGURE, NOTE, (Align::Right, 10), NOTE]);
-    let mut range = |name: &str, range: Range| {
-        rows.row([name, &grouped(range.floor), "to", &grouped(range.ceiling)]);
-    };
-    range("max", bounds.max);
-    range("buckets", bounds.buckets);
-    let memory = format!("in use, {} if full", bytes(bounds.memory_at_max));
-    rows.row(["memory", &bytes(bounds.memory_in_use), "of", &bytes(bounds.memory_limit), &memory]);
-    rows.row(["resize stall", "", "to", &ms(bounds.max_stall_ms)]);
-    rows
+    let range =
+        |name, range: crate::policy::Range| format!("{name} {} to {}", grouped(range.floor), grouped(range.ceiling));
+    format!(
+        "Bounds\n  {}; {}; resize stall to {}\n  memory {} in use, {} if full, {} allowed\n",
+        range("max", bounds.max),
+        range("buckets", bounds.buckets),
+        ms(bounds.max_stall_ms),
+        marked(status, "bounds.memory_in_use", &bytes(bounds.memory_in_use)),
+        marked(status, "bounds.memory_at_max", &bytes(bounds.memory_at_max)),
+        bytes(bounds.memory_limit),
+    )
 }
 
-fn decisions(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    writeln!(f, "Decisions ({} in all)", grouped(status.changes_made))?;
-    if status.changes.is_empty() {
-        writeln!(f, "  none yet")?;
+fn back_end(status: &Status) -> String {
+    let mut rows = Table::new(2, &[(Align::Left, 10), (Align::Left, 0)]);
+    let mut back_ends: Vec<&str> = status.signals.iter().filter_map(|signal| signal.back_end.as_deref()).collect();
+    back_ends.dedup();
+    for back_end in back_ends {
+        let on = status.signals.iter().filter(|signal| signal.back_end.as_deref() == Some(back_end));
+        let names: Vec<&str> = on.map(|signal| signal.signal.as_str()).collect();
+        let lines: Vec<String> = names.chunks(SIGNALS).map(|line| line.join(", ")).collect();
+        for (number, line) in lines.iter().enumerate() {
+            let comma = if number + 1 < lines.len() { "," } else { "" };
+            rows.row([if number == 0 { back_end } else { "" }, &format!("{line}{comma}")]);
+        }
     }
-    for made in status.changes.iter().rev().take(DECISIONS) {
-        decision(made, status.at_ms, f)?;
+    for signal in status.signals.iter().filter(|signal| signal.back_end.is_none()) {
+        // The verifier's log would fill the screen; `support` has it.
+        let why: Vec<&str> = signal.why.iter().filter_map(|why| why.lines().next()).collect();
+        rows.row(["off", &format!("{}: {}", signal.signal, why.join("; "))]);
     }
-    for HeldNow { held: Held { setting, rule, reason }, since_ms } in &status.held {
-        let since = ms(status.at_ms.saturating_sub(*since_ms));
-        writeln!(f, "  held for {since}  {} stays  {}\n      why     {reason}", setting.sysctl(), rule.name())?;
+    if status.signals.is_empty() {
+        let reason = status.back_end.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        rows.row([status.back_end.name.as_str(), &format!("readings only{reason}")]);
     }
-    Ok(())
+    let missed = status.counted.as_ref().map_or(0, |counted| counted.missed);
+    if missed > 0 {
+        let missed = grouped(missed);
+        rows.row(["missed", &format!("{missed} program runs: the counts may be too low by so much")]);
+    }
+    rows.row(["~", "estimated, not measured"]);
+    format!("Measured by\n{rows}")
 }
 
-fn decision(ChangeMade { at_ms, change, result }: &ChangeMade, now_ms: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Change { setting, old, new, rule, evidence, predicted } = change;
-    let ago = ms(now_ms.saturating_sub(*at_ms));
-    let (name, rule) = (setting.sysctl(), rule.name());
-    writeln!(f, "  {ago} ago  {name} {} -> {}  {rule}", grouped(*old), grouped(*new))?;
-    writeln!(f, "      why     {evidence}\n      expect  {predicted}")?;
-    let result = match result {
-        Effect::Applied { read_back, took } if read_back == new => format!("applied in {}", time(*took)),
-        Effect::Applied { read_back, took } => format!("applied in {}, reads {}", time(*took), grouped(*read_back)),
-        Effect::NoEffect { read_back, .. } => format!("no effect: it still reads {}", grouped(*read_back)),
-        Effect::Refused { error, way_out } => format!("refused: {error}; {way_out}"),
-        Effect::Advised => "advised only".into(),
-    };
-    writeln!(f, "      result  {result}")
-}
-
-fn ms(value: u64) -> String {
+pub(super) fn ms(value: u64) -> String {
     time(Duration::from_millis(value))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::BackEnd;
-    use crate::report::tests::status as sample;
-
-    #[test]
-    fn a_guard_on_proc_readings() {
-        assert_eq!(StatusScreen(&sample()).to_string(), include_str!("golden/proc.txt"));
-    }
-
-    #[test]
-    fn a_guard_with_programs_and_trouble() {
-        let mut measured = sample();
-        measured.back_end = BackEnd { name: "fentry/fexit".into(), measured: true, reason: None };
-        measured.forecast.inserts_per_s = Some(12_345.6);
-        measured.forecast.destroys_per_s = Some(9.0);
-        measured.forecast.time_to_full_ms = None;
-        measured.drops.table_full = Some(1_234_567);
-        measured.chains = Some(ChainStats {
-            one_in: 64,
-            measured: 24_690,
-            mean: 8.81,
-            p50: 9,
-            p99: 22,
-            max: 31,
-            expected_mean: 8.79,
-        });
-        measured.trouble = Some("cannot read the table: /proc/meminfo: gone".into());
-        let refused = Effect::Refused { error: "cannot write x: No".into(), way_out: "run it as root".into() };
-        measured.changes[0].result = refused;
-        measured.held.clear();
-        assert_eq!(StatusScreen(&measured).to_string(), include_str!("golden/measured.txt"));
-    }
-
-    #[test]
-    fn a_table_without_a_guard() {
-        let text = unguarded(&TableReading { max: 65_536, buckets: 16_384, count: 60_000 });
-        assert_eq!(text, include_str!("golden/unguarded.txt"));
-        let text = unguarded(&TableReading { max: 0, buckets: 16_384, count: 60_000 });
-        assert!(text.contains("no limit") && !text.contains("fill"), "{text}");
-    }
-
-    #[test]
-    fn support_names_each_reason_once() {
-        let row = |name, back_end, why: Option<&str>| Row {
-            name,
-            back_end,
-            lost: why.map(|_| "something is unknown".into()),
-            why: why.map(Into::into),
-        };
-        let support = Support {
-            signals: vec![row("inserts", None, Some("not permitted")), row("entries", Some("proc"), None)],
-            settings: vec![
-                row("nf_conntrack_max", Some("sysctl"), Some("not permitted")),
-                row("nf_conntrack_buckets", None, Some("read-only")),
-            ],
-        };
-        assert_eq!(SupportScreen(&support).to_string(), include_str!("golden/support.txt"));
-    }
-}
+mod tests;

@@ -60,6 +60,22 @@ impl fmt::Display for Table {
     }
 }
 
+/// Two texts side by side, the right one from the same column on: 40, or further where the left one is wider.
+pub fn beside(left: &str, right: &str) -> String {
+    let width = left.lines().map(|line| line.chars().count() + 2).max().unwrap_or(0).max(40);
+    let (mut left, mut right) = (left.lines(), right.lines());
+    let mut text = String::new();
+    loop {
+        let (left, right) = (left.next(), right.next());
+        if left.is_none() && right.is_none() {
+            return text;
+        }
+        let line = format!("{:width$}{}", left.unwrap_or_default(), right.unwrap_or_default());
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +85,14 @@ mod tests {
         let mut table = Table::new(2, &[(Align::Left, 0), (Align::Right, 8), (Align::Left, 0)]);
         table.row(["max", "262,144", "found"]).row(["Eimer", "512"]).row(["größe", "1", "µ"]);
         assert_eq!(table.to_string(), "  max     262,144  found\n  Eimer       512\n  größe         1  µ\n");
+    }
+
+    #[test]
+    fn the_right_text_starts_where_the_widest_left_line_allows() {
+        let long = "x".repeat(45);
+        assert_eq!(beside("a\nb\n", "c\n"), format!("a{}c\nb\n", " ".repeat(39)));
+        assert_eq!(beside(&long, "c\nd\n"), format!("{long}  c\n{}d\n", " ".repeat(47)));
+        assert_eq!(beside("", ""), "");
     }
 
     #[test]

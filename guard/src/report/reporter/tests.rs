@@ -1,11 +1,93 @@
 //! What is told when, and once.
 
 use super::*;
-use crate::observe::{Memory, StatTotals, TableReading};
+use crate::kernel::{BackEnd, Signal};
+use crate::model::ChainStats;
+use crate::observe::{
+    Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, StatTotals, TableFull,
+    TableReading,
+};
 use crate::policy::{Range, Rule};
 
-/// A status with something in every part.
+/// A status on proc readings with something in every part.
 pub(crate) fn status() -> Status {
+    let found = sample(1, 4_000);
+    let mut reporter = started(&found, Err("not permitted".to_owned()));
+    let applied = Effect::Applied { read_back: 131_072, took: Duration::from_micros(35) };
+    reporter.tick(&found, &estimate(&found), &plan(), vec![outcome(applied)]);
+    settled(&reporter)
+}
+
+/// The same with every signal of the programs.
+pub(crate) fn measured() -> Status {
+    let rows = Signal::ALL.map(|signal| Attached { signal, back_end: Some(BackEnd::Tracing), why: Vec::new() });
+    let found = sample(1, 4_000);
+    let mut reporter = started(&found, Ok(&rows));
+    let mut first = found.clone();
+    first.hooks = Some(HookTotals { table_full: Some(TableFull::default()), ..HookTotals::default() });
+    reporter.tick(&first, &estimate(&first), &Plan::default(), Vec::new());
+    let mut now = sample(61, 4_000);
+    now.hooks = Some(totals());
+    let mut estimate = estimate(&now);
+    (estimate.insert_rate, estimate.destroy_rate) = (Some(12_345.6), Some(9.0));
+    estimate.chains = Some(ChainStats {
+        one_in: 64,
+        measured: 24_690,
+        mean: 8.81,
+        p50: 9,
+        p99: 17,
+        max: 31,
+        expected_mean: 8.79,
+        expected_p99: 16,
+        skew: None,
+    });
+    let refused = Effect::Refused { error: "cannot write x: No".into(), way_out: "run it as root".into() };
+    reporter.tick(&now, &estimate, &plan(), vec![outcome(refused)]);
+    settled(&reporter)
+}
+
+fn totals() -> HookTotals {
+    let inserts = [(4_026_531_840, 912_345), (4_026_532_201, 50_123), (4_026_532_302, 700), (4_026_532_403, 60)];
+    let more = [(4_026_532_504, 5), (4_026_532_605, 4)];
+    let mut destroys = Destroys { udp: [65_432, 9_000], icmp: [12, 0], reply_only: 3, ..Destroys::default() };
+    destroys.tcp[7] = [0, 812_345];
+    destroys.tcp[1] = [70_000, 0];
+    destroys.tcp[3] = [10, 990];
+    destroys.tcp[8] = [500, 500];
+    let resize = |at, pid, comm: &str, from, to, result| ResizeEvent {
+        at: Duration::from_secs(at),
+        took: Duration::from_millis(140),
+        pid,
+        comm: comm.into(),
+        cgroup: 4_321,
+        from: Some(from),
+        to: Some(to),
+        result,
+    };
+    let refused = |source: &str, destination_port, stands_for| RefusedFlow {
+        source: source.parse().unwrap(),
+        protocol: 6,
+        destination_port,
+        namespace: 4_026_531_840,
+        stands_for,
+    };
+    HookTotals {
+        inserts: Some(963_240),
+        namespaces: Some(Namespaces { inserts: inserts.into_iter().chain(more).collect(), other: 3 }),
+        chains: Some(Chains { one_in: 64, ..Chains::default() }),
+        destroys: Some(destroys),
+        table_full: Some(TableFull { refused: 1_234_567, made_room: 4_444 }),
+        clashes: Some(Clashes { lost: 7, resolved: 21, reply_only: Some(3) }),
+        missed: 0,
+        resizes: vec![
+            resize(30, 2201, "kube-proxy", 16_384, 65_536, 0),
+            resize(49, 815, "sysctl", 65_536, 65_536, -libc::ENOMEM),
+        ],
+        refused: vec![refused("192.0.2.7", 443, 4_000), refused("2001:db8::7", 80, 12), refused("192.0.2.9", 443, 1)],
+    }
+}
+
+fn started(found: &Sample, hooks: Result<&[Attached], String>) -> Reporter {
     let limits = Limits {
         max: Range { floor: 65_536, ceiling: 4_194_304 },
         buckets: Range { floor: 16_384, ceiling: 4_194_304 },
@@ -13,15 +95,14 @@ pub(crate) fn status() -> Status {
         max_stall: Duration::from_millis(20),
         bucket_step: 512,
     };
-    let found = sample(1, 4_000);
-    let hooks = Err("not permitted".to_owned());
     let horizon = Duration::from_secs(10);
-    let start = Start { mode: Mode::Enforce, limits: &limits, horizon, found: &found, hooks };
-    let mut reporter = Reporter::new(&start);
-    let applied = Effect::Applied { read_back: 131_072, took: Duration::from_micros(35) };
-    reporter.tick(&found, &estimate(&found), &plan(), vec![outcome(applied)]);
-    reporter.lock().uptime_ms = 65_000;
+    Reporter::new(&Start { mode: Mode::Enforce, limits: &limits, horizon, found, hooks })
+}
+
+/// Without what differs from run to run.
+fn settled(reporter: &Reporter) -> Status {
     let mut status = reporter.lock().clone();
+    status.uptime_ms = 65_000;
     status.pid = 4711;
     status.guard = "1.2.3".into();
     status
@@ -100,7 +181,7 @@ fn drops_count_from_the_first_tick_and_peak_stays() {
     let high = sample(5, 900);
     reporter.tick(&high, &estimate(&high), &Plan::default(), Vec::new());
     let status = tick(&mut reporter, 7, &Plan::default(), None);
-    assert_eq!((status.drops.drop, status.drops.early_drop, status.drops.table_full), (2, 4, None));
+    assert_eq!((status.drops.drop, status.drops.early_drop, status.drops.table_full), (2, 4, 2));
     assert_eq!((status.table.count, status.table.peak_count), (10, 900));
 }
 
@@ -150,5 +231,44 @@ fn the_json_is_what_is_documented() {
     assert_eq!(json["held"][0]["rule"], Rule::PresizeBuckets.name());
     assert_eq!(json["chains"], serde_json::Value::Null);
     assert_eq!(json["back_end"]["reason"], "not permitted");
+    assert_eq!(json["counted"], serde_json::Value::Null);
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status());
+
+    let json = serde_json::to_value(measured()).unwrap();
+    assert_eq!(json["drops"]["table_full"], 1_234_567);
+    assert_eq!(json["counted"]["namespaces"]["namespaces"][0]["inode"], 4_026_531_840_u64);
+    assert_eq!(json["counted"]["ends"][0]["last_state"], "TIME_WAIT");
+    assert_eq!(json["counted"]["walks"]["one_in"], 64);
+    assert_eq!(json["counted"]["refused"][0]["flows"], 4_001);
+    assert_eq!((&json["resizes"][0]["own"], &json["resizes"][0]["took_us"]), (&false.into(), &140_000.into()));
+    assert_eq!(serde_json::from_value::<Status>(json).unwrap(), measured());
+}
+
+#[test]
+fn what_is_estimated_says_so() {
+    let estimated = |status: Status, place: &str| status.estimated.iter().any(|estimated| estimated == place);
+    for place in ["forecast.growth_per_s", "drops.table_full"] {
+        assert!(estimated(status(), place) && !estimated(measured(), place), "{place}");
+    }
+    for place in ["chains.p99", "counted.refused"] {
+        assert!(!estimated(status(), place) && estimated(measured(), place), "{place}");
+    }
+    // Each names a figure that is there.
+    for status in [status(), measured()] {
+        let json = serde_json::to_value(&status).unwrap();
+        for place in &status.estimated {
+            let pointer = format!("/{}", place.replace('.', "/"));
+            assert!(json.pointer(&pointer).is_some(), "{place}");
+        }
+    }
+}
+
+#[test]
+fn without_hooks_lost_clashes_are_no_refused_flows() {
+    let mut reporter = reporter();
+    tick(&mut reporter, 0, &Plan::default(), None);
+    let mut later = sample(9, 10);
+    later.stats = StatTotals { drop: 30, early_drop: 0, insert_failed: 25, chain_too_long: 5, invalid: 0 };
+    reporter.tick(&later, &estimate(&later), &Plan::default(), Vec::new());
+    assert_eq!(reporter.lock().drops.table_full, 10);
 }

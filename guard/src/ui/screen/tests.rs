@@ -1,0 +1,65 @@
+use super::*;
+use crate::model::{ChainStats, Skew};
+use crate::report::tests::{measured, status as sample};
+use crate::report::{BackEnd, SignalNow};
+
+#[test]
+fn a_guard_on_proc_readings() {
+    assert_eq!(StatusScreen(&sample()).to_string(), include_str!("../golden/proc.txt"));
+}
+
+#[test]
+fn a_guard_with_programs_fits_on_one_screen() {
+    let text = StatusScreen(&measured()).to_string();
+    assert_eq!(text, include_str!("../golden/measured.txt"));
+    let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+    assert!(text.lines().count() <= 60 && widest <= 100, "{} lines of {widest}", text.lines().count());
+}
+
+#[test]
+fn trouble_and_what_is_off_or_wrong_is_told() {
+    let mut status = measured();
+    status.trouble = Some("cannot read the table: /proc/meminfo: gone".into());
+    let off = SignalNow {
+        signal: "clashes".into(),
+        back_end: None,
+        why: vec!["fentry/fexit: refused\na long log".into(), "kprobe: no such function".into()],
+    };
+    *status.signals.last_mut().unwrap() = off;
+    status.signals[1].back_end = Some("kprobe".into());
+    let counted = status.counted.as_mut().unwrap();
+    counted.missed = 12;
+    counted.walks.as_mut().unwrap().strayed = 3;
+    status.chains.as_mut().unwrap().skew = Some(Skew::LongChains);
+    let text = StatusScreen(&status).to_string();
+    for told in [
+        "TROUBLE: cannot read the table: /proc/meminfo: gone\n",
+        "SKEWED CHAINS: some are far longer than chance makes them\n",
+        "WRONG CHAINS: 3 walks",
+        "  kprobe        destroys\n",
+        "  off           clashes: fentry/fexit: refused; kprobe: no such function\n",
+        "12 program runs",
+    ] {
+        assert!(text.contains(told), "{told:?} is missing in\n{text}");
+    }
+    status.chains = None;
+    assert!(StatusScreen(&status).to_string().contains("no insert measured in 10 s (one in 64)"));
+}
+
+#[test]
+fn a_figure_is_marked_when_it_is_estimated_and_only_then() {
+    let mut status = sample();
+    status.back_end = BackEnd { name: "fentry/fexit".into(), measured: true, reason: None };
+    status.chains = Some(ChainStats { one_in: 1, ..measured().chains.unwrap() });
+    status.estimated = vec!["drops.table_full".into()];
+    let text = StatusScreen(&status).to_string();
+    assert!(text.contains("  ~0  refused") && text.contains("  8.81") && text.contains(" 812/s"), "{text}");
+}
+
+#[test]
+fn a_table_without_a_guard() {
+    let text = unguarded(&TableReading { max: 65_536, buckets: 16_384, count: 60_000 });
+    assert_eq!(text, include_str!("../golden/unguarded.txt"));
+    let text = unguarded(&TableReading { max: 0, buckets: 16_384, count: 60_000 });
+    assert!(text.contains("no limit") && !text.contains("fill"), "{text}");
+}
