@@ -23,7 +23,7 @@ pub enum What {
     /// not be measured. Installs the package bpftrace.
     Hooks {
         /// How often each is measured
-        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
         rounds: u32,
         /// Print one JSON object instead of a table
         #[arg(long)]

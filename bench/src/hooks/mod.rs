@@ -33,7 +33,7 @@ use crate::table::grouped;
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How often each variant is measured
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Print one JSON object instead of a table
     #[arg(long)]

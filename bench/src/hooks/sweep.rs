@@ -21,7 +21,7 @@ const MAX: u64 = 65_536;
 /// UDP flows of a batch: few beside the entries that fill the table, many beside the timer's interrupts.
 pub(super) const FLOWS: u16 = 512;
 /// TCP connections of a batch.
-pub(super) const CONNECTIONS: u16 = 128;
+pub(super) const CONNECTIONS: u16 = 64;
 /// Batches at each load; their median is the sweep's figure.
 pub(super) const BATCHES: usize = 5;
 /// First batches after a change that are thrown away: they fill the caches of the kernel's allocators.
