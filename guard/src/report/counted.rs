@@ -41,8 +41,8 @@ pub struct Counted {
     pub clashes: Option<Clashes>,
     /// New flows for which evictions made room (`early_drop`); one may evict several entries.
     pub made_room: Option<u64>,
-    /// How chains are measured.
-    pub walks: Option<Walks>,
+    /// One insert in so many has its chains measured.
+    pub one_in: Option<u64>,
     /// Whose flows a full table refused lately: estimated from samples, most frequent first, at most ten.
     pub refused: Vec<Refused>,
     /// Runs of the programs that the kernel skipped because the program was already running on that CPU. By so much may
@@ -92,15 +92,6 @@ pub struct Clashes {
     pub reply_only: Option<u64>,
 }
 
-/// How chains are measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Walks {
-    /// One insert in so many.
-    pub one_in: u64,
-    /// Walks that ended in another bucket than they began in. More than 0: the chain figures are wrong on this kernel.
-    pub strayed: u64,
-}
-
 /// Where refused flows came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
@@ -129,7 +120,7 @@ impl Counted {
                 reply_only: clashes.reply_only,
             }),
             made_room: totals.table_full.map(|full| full.made_room),
-            walks: totals.chains.as_ref().map(|chains| Walks { one_in: chains.one_in, strayed: chains.strayed }),
+            one_in: totals.chains.as_ref().map(|chains| chains.one_in),
             refused: refused.origins(),
             missed: totals.missed,
         }

@@ -17,7 +17,7 @@ use std::path::Path;
 pub(crate) use reporter::tests;
 
 pub use client::{Error as ClientError, ask};
-pub use counted::{Clashes, Counted, End, InsertsByNamespace, Namespace, Refused, Walks};
+pub use counted::{Clashes, Counted, End, InsertsByNamespace, Namespace, Refused};
 pub use reporter::{Mode, Reporter, Start};
 pub use resizes::Resize;
 pub use restored::{finish_later, log_restored, restored_line};

@@ -67,9 +67,8 @@ pub struct Reporter {
     origin: Option<Sample>,
     refused: RecentlyRefused,
     resizes: Resizes,
-    /// What was last logged of the chains.
+    /// What was last logged of it.
     skew: Option<Skew>,
-    strayed: bool,
     /// The failure last logged for a setting: tried again, it is not news.
     failed: HashMap<Setting, (u64, u64, String)>,
     trouble: Option<String>,
@@ -104,7 +103,6 @@ impl Reporter {
             refused: RecentlyRefused::default(),
             resizes: Resizes::default(),
             skew: None,
-            strayed: false,
             failed: HashMap::new(),
             trouble: None,
         }
@@ -120,7 +118,7 @@ impl Reporter {
         let origin = self.origin.get_or_insert_with(|| sample.clone());
         let drops = figures_of::drops(origin, sample);
         let uptime_ms = millis(self.started.elapsed());
-        self.tell_chains(sample, estimate);
+        self.tell_chains(estimate);
         let (counted, resized) = match &sample.hooks {
             Some(totals) => {
                 self.refused.add(&totals.refused);
@@ -167,7 +165,7 @@ impl Reporter {
     }
 
     /// Logs what is wrong with the chains, when that is new and when it is over.
-    fn tell_chains(&mut self, sample: &Sample, estimate: &Estimate) {
+    fn tell_chains(&mut self, estimate: &Estimate) {
         let skew = estimate.chains.and_then(|chains| chains.skew);
         if skew != self.skew {
             if let (Some(skew), Some(chains)) = (skew, estimate.chains) {
@@ -185,11 +183,6 @@ impl Reporter {
             }
         }
         self.skew = skew;
-        let strayed = sample.hooks.as_ref().and_then(|hooks| hooks.chains.as_ref()).map_or(0, |chains| chains.strayed);
-        if strayed > 0 && !self.strayed {
-            warn!(strayed, "walks along hash chains end in other buckets: the chain figures are wrong on this kernel");
-            self.strayed = true;
-        }
     }
 
     /// A failure that is tried again for the same values with the same result has been told already.

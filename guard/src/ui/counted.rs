@@ -16,12 +16,11 @@ const RESIZES: usize = 3;
 /// Measured beside expected.
 pub(super) fn chains(status: &Status) -> String {
     let mut rows = Table::new(2, &[(Align::Left, 10), (Align::Right, 10), (Align::Right, 10)]);
-    let walks = status.counted.as_ref().and_then(|counted| counted.walks);
     let Some(ChainStats { one_in, measured, mean, p50, p99, max, expected_mean, expected_p99, skew: _ }) =
         status.chains
     else {
-        let why = match walks {
-            Some(walks) => format!("no insert measured in 10 s (one in {})", walks.one_in),
+        let why = match status.counted.as_ref().and_then(|counted| counted.one_in) {
+            Some(one_in) => format!("no insert measured in 10 s (one in {one_in})"),
             None => "not measured".into(),
         };
         return format!("Chains at insert\n  {why}\n");
@@ -40,10 +39,6 @@ pub(super) fn chains(status: &Status) -> String {
 pub(super) fn skew(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(skew) = status.chains.and_then(|chains| chains.skew) {
         writeln!(f, "SKEWED CHAINS: {}\n", skew.words())?;
-    }
-    let strayed = status.counted.as_ref().and_then(|counted| counted.walks).map_or(0, |walks| walks.strayed);
-    if strayed > 0 {
-        writeln!(f, "WRONG CHAINS: {} walks ended in other buckets; do not trust these figures\n", grouped(strayed))?;
     }
     Ok(())
 }
