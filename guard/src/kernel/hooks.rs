@@ -1,6 +1,7 @@
 //! The attached programs: each signal by the best back end that this kernel allows it, and what they counted.
 
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, TCP_STATES, UDP_FATE};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -9,7 +10,10 @@ use serde::Serialize;
 use super::kernel_log::{self, KernelLog};
 use super::object::{KernelHalf, Maps, syscall};
 use super::refused::OnDemand;
+use super::selftest::{self, Verdict};
 use super::signals::{BackEnd, How, Program, SAMPLED, Signal, Walk, programs};
+use super::slots::Sum;
+use super::symbols::Symbols;
 use super::{Error, events, perf, sys};
 use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, TableFull, since_boot};
 
@@ -40,18 +44,27 @@ pub struct Hooks {
     signals: Vec<Attached>,
     /// One insert in so many is walked; 0: none.
     walked: u64,
-    programs: Vec<OwnedFd>,
+    programs: Vec<Attachment>,
     /// Samples refused flows, when there are any.
     refused_flows: Option<OnDemand>,
     /// The kernel half's debug lines, where they are wanted.
     log: Option<KernelLog>,
-    /// Each detaches its program when it is closed.
-    links: Vec<OwnedFd>,
     maps: Maps,
+    /// What the programs had counted when the self-test was done, its own flows among it.
+    origin: Sum,
+}
+
+/// One attached program.
+struct Attachment {
+    signal: Signal,
+    program: OwnedFd,
+    /// Detaches the program when it is closed.
+    _link: OwnedFd,
 }
 
 impl Hooks {
-    /// Loads and attaches what this kernel allows. An error means that nothing is attached.
+    /// Loads and attaches what this kernel allows, and proves it on flows of its own. An error means that nothing is
+    /// attached.
     pub fn attach(options: Options) -> Result<Self, Error> {
         if options.back_end == Some(BackEnd::Proc) {
             return Err(Error::NotWanted);
@@ -59,27 +72,34 @@ impl Hooks {
         // Kernels before 5.11 count maps and programs as locked memory, and 64 KiB are not enough for them. Where the limit
         // may not be raised, the loads say so.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
-        let (hooks, union_refused) = Self::attach_as(options, false)?;
-        // Verifiers of older kernels refuse the load of the TCP state through its union.
-        if union_refused { Self::attach_as(options, true).map(|(hooks, _)| hooks) } else { Ok(hooks) }
+        let symbols = Symbols::read(Path::new("/"));
+        let (mut hooks, union_refused) = Self::attach_as(options, symbols, false)?;
+        if union_refused {
+            // Verifiers of older kernels refuse the load of the TCP state through its union.
+            drop(hooks);
+            hooks = Self::attach_as(options, symbols, true)?.0;
+        }
+        hooks.prove(symbols.ctnetlink);
+        Ok(hooks)
     }
 
     /// The answer's second part: whether the verifier refused to read through a union.
-    fn attach_as(options: Options, union_by_helper: bool) -> Result<(Self, bool), Error> {
-        let (half, maps) = KernelHalf::prepare(union_by_helper, options.log)?;
+    fn attach_as(options: Options, symbols: Symbols, union_by_helper: bool) -> Result<(Self, bool), Error> {
+        let (half, maps) = KernelHalf::prepare(symbols, union_by_helper, options.log)?;
+        let table_known = symbols.table != 0;
         // From the bucket there is no walk without the table's address, so then every insert is walked from its entry.
-        let walk = if half.table_known { options.walk } else { Walk::Every };
+        let walk = if table_known { options.walk } else { Walk::Every };
         let mut hooks = Self {
             signals: Vec::new(),
             walked: 0,
             programs: Vec::new(),
             refused_flows: None,
             log: None,
-            links: Vec::new(),
             maps,
+            origin: Sum::default(),
         };
         let mut errors = Vec::new();
-        for signal in Signal::ALL {
+        for signal in Signal::ALL.into_iter().filter(|signal| *signal != Signal::Chains) {
             let mut row = Attached { signal, back_end: None, why: Vec::new() };
             let wanted = |back_end: &BackEnd| options.back_end.is_none_or(|only| only == *back_end);
             for back_end in BackEnd::WITH_PROGRAMS.into_iter().filter(wanted) {
@@ -98,11 +118,12 @@ impl Hooks {
         }
         hooks.walked = match (hooks.back_end(Signal::Inserts), walk) {
             (Some(BackEnd::Tracing), Walk::Every) => 1,
-            (Some(_), _) if half.table_known => SAMPLED,
+            (Some(_), _) if table_known => SAMPLED,
             _ => 0,
         };
+        hooks.add_chains();
         if options.log {
-            hooks.log = hooks.programs.iter().find_map(kernel_log::of);
+            hooks.log = hooks.programs.iter().find_map(|attached| kernel_log::of(&attached.program));
         }
         let union_refused = !union_by_helper
             && errors.iter().any(|(signal, back_end, error)| {
@@ -114,6 +135,59 @@ impl Hooks {
             Some((_, _, error)) if none && !union_refused => Err(error),
             _ => Ok((hooks, union_refused)),
         }
+    }
+
+    /// The chains' row: the programs that count the inserts measure them.
+    fn add_chains(&mut self) {
+        let inserts = self.back_end(Signal::Inserts);
+        let (back_end, why) = match inserts {
+            Some(_) if self.walked > 0 => (inserts, Vec::new()),
+            Some(back_end) => (
+                None,
+                vec![format!(
+                    "{}: /proc/kallsyms does not show the address of nf_conntrack_hash, where a walk begins \
+                     (kernel.kptr_restrict below 2 and CAP_SYSLOG show it)",
+                    back_end.name()
+                )],
+            ),
+            None => (None, vec!["inserts are not seen".to_owned()]),
+        };
+        let place = self.signals.len().min(1);
+        self.signals.insert(place, Attached { signal: Signal::Chains, back_end, why });
+    }
+
+    /// Runs the self-test. What fails it is detached and off; what it cannot test stays on and says so.
+    fn prove(&mut self, ctnetlink: bool) {
+        let tested = [Signal::Inserts, Signal::Destroys];
+        if tested.iter().all(|signal| self.back_end(*signal).is_none()) {
+            return;
+        }
+        for (signal, verdict) in selftest::run(&self.maps.slots, self.walked, ctnetlink) {
+            match verdict {
+                Verdict::Passed => {}
+                Verdict::Failed(why) => self.turn_off(signal, &format!("the self-test failed: {why}")),
+                Verdict::NotTested(why) => {
+                    if let Some(row) =
+                        self.signals.iter_mut().find(|row| row.signal == signal && row.back_end.is_some())
+                    {
+                        row.why.push(format!("not self-tested: {why}"));
+                    }
+                }
+            }
+        }
+        self.origin = self.maps.slots.sum();
+    }
+
+    /// Detaches a signal's programs and says why. The chains go with the inserts.
+    fn turn_off(&mut self, signal: Signal, reason: &str) {
+        let and_chains =
+            |row: &Attached| row.signal == signal || (signal, row.signal) == (Signal::Inserts, Signal::Chains);
+        for row in self.signals.iter_mut().filter(|row| and_chains(row)) {
+            if let Some(back_end) = row.back_end.take() {
+                row.why.push(format!("{}: {reason}", back_end.name()));
+            }
+        }
+        self.programs.retain(|attachment| attachment.signal != signal);
     }
 
     /// Loads and attaches all of these programs, or none.
@@ -128,19 +202,17 @@ impl Hooks {
             return Ok(());
         }
         let mut taken = Vec::new();
-        for program in wanted {
-            let loaded = half.load(program)?;
-            let link = match program.how {
-                How::Tracing(_) => sys::attach_tracing(loaded.as_fd()),
-                How::Kprobe => perf::attach_kprobe(loaded.as_fd(), program.function, false),
-                How::Kretprobe => perf::attach_kprobe(loaded.as_fd(), program.function, true),
+        for wanted in wanted {
+            let program = half.load(wanted)?;
+            let link = match wanted.how {
+                How::Tracing(_) => sys::attach_tracing(program.as_fd()),
+                How::Kprobe => perf::attach_kprobe(program.as_fd(), wanted.function, false),
+                How::Kretprobe => perf::attach_kprobe(program.as_fd(), wanted.function, true),
             };
-            taken
-                .push((loaded, link.map_err(|source| syscall(&format!("attaching to {}", program.function), source))?));
+            let link = link.map_err(|source| syscall(&format!("attaching to {}", wanted.function), source))?;
+            taken.push(Attachment { signal, program, _link: link });
         }
-        let (programs, links): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
-        self.programs.extend(programs);
-        self.links.extend(links);
+        self.programs.extend(taken);
         Ok(())
     }
 
@@ -155,15 +227,17 @@ impl Hooks {
 
     /// What the programs counted since they were attached, and the resizes since the last reading.
     pub fn read(&mut self) -> HookTotals {
-        let sum = self.maps.slots.sum();
+        let sum = self.maps.slots.sum().since(&self.origin);
+        if sum.slot.strayed > 0 {
+            self.turn_off(Signal::Chains, &selftest::strayed(sum.slot.strayed));
+        }
         let on = |signal| self.back_end(signal).is_some();
         let mut totals = HookTotals {
             inserts: on(Signal::Inserts).then_some(sum.slot.inserts),
             namespaces: on(Signal::Inserts)
                 .then(|| Namespaces { inserts: sum.namespaces.clone(), other: sum.slot.other_namespaces }),
-            chains: (on(Signal::Inserts) && self.walked > 0).then(|| Chains {
+            chains: on(Signal::Chains).then(|| Chains {
                 one_in: self.walked,
-                strayed: sum.slot.strayed,
                 original: sum.slot.chains[ORIGINAL].to_vec(),
                 reply: sum.slot.chains[REPLY].to_vec(),
             }),
@@ -176,6 +250,7 @@ impl Hooks {
                 reply_only: (self.back_end(Signal::Clashes) == Some(BackEnd::Tracing))
                     .then_some(sum.slot.reply_only_inserts),
             }),
+            strayed: sum.slot.strayed,
             missed: self.missed(),
             resizes: Vec::new(),
             refused: Vec::new(),
@@ -195,7 +270,7 @@ impl Hooks {
 
     /// Kernels that do not count skipped runs say 0.
     fn missed(&self) -> u64 {
-        self.programs.iter().filter_map(|program| sys::skipped_runs(program).ok()).sum()
+        self.programs.iter().filter_map(|attached| sys::skipped_runs(&attached.program).ok()).sum()
     }
 }
 

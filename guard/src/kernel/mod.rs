@@ -1,6 +1,7 @@
 //! What this kernel offers: struct layouts from BTF, loading and attaching the programs, and what is missing and why.
 
 mod btf;
+mod ctnetlink;
 mod error;
 mod events;
 mod hooks;
@@ -8,6 +9,7 @@ mod kernel_log;
 mod object;
 mod perf;
 mod refused;
+mod selftest;
 mod signals;
 mod slots;
 pub mod support;
@@ -16,5 +18,6 @@ mod sys;
 
 pub use error::Error;
 pub use hooks::{Attached, Hooks, Options};
+pub use selftest::strayed;
 pub use signals::{BackEnd, Signal, Walk};
 pub use support::Support;

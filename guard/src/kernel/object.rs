@@ -15,7 +15,8 @@ use aya_obj::{EbpfSectionKind, Object};
 use super::btf::Btf;
 use super::signals::{How, Program, SAMPLED};
 use super::slots::Slots;
-use super::{Error, symbols, sys};
+use super::symbols::Symbols;
+use super::{Error, sys};
 use crate::observe::memory::page_bytes;
 
 /// The kernel half, built by build.rs.
@@ -49,8 +50,6 @@ pub struct KernelHalf {
     module: Option<OwnedFd>,
     /// Why no fentry and fexit, where that is known already.
     no_tracing: Option<String>,
-    /// Whether the table's address is known, which the walk from the bucket needs.
-    pub table_known: bool,
 }
 
 /// The maps as the daemon sees them; they live as long as this or a program that uses them.
@@ -65,7 +64,7 @@ pub struct Maps {
 impl KernelHalf {
     /// Reads the layouts from BTF and makes the maps. `union_by_helper`: for verifiers that refuse loads through a union;
     /// `log`: with the debug lines.
-    pub fn prepare(union_by_helper: bool, log: bool) -> Result<(Self, Maps), Error> {
+    pub fn prepare(symbols: Symbols, union_by_helper: bool, log: bool) -> Result<(Self, Maps), Error> {
         let root = Path::new("/");
         let own = root.join("sys/kernel/btf").join(MODULE).exists();
         let btf = Btf::read(root, own.then_some(MODULE))?;
@@ -79,13 +78,12 @@ impl KernelHalf {
         };
 
         let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
-        let [table, size] = symbols::addresses(root, ["nf_conntrack_hash", "nf_conntrack_htable_size"]);
         let level = if log { Level::Debug as u8 } else { 0 };
-        set_constants(&mut object, &btf, union_by_helper, level, table, size)?;
+        set_constants(&mut object, &btf, union_by_helper, level, symbols)?;
         let cpus = aya::util::nr_cpus().map_err(|(file, source)| syscall(&format!("reading {file}"), source))?;
         let made = make_maps(&mut object, cpus, log)?;
         relocate(&mut object, &made)?;
-        Ok((Self { object, btf, module, no_tracing, table_known: table != 0 }, sort(made, cpus)?))
+        Ok((Self { object, btf, module, no_tracing }, sort(made, cpus)?))
     }
 
     /// Has the verifier check a program.
@@ -127,15 +125,14 @@ fn set_constants(
     btf: &Btf,
     union_by_helper: bool,
     level: u8,
-    table: u64,
-    size: u64,
+    symbols: Symbols,
 ) -> Result<(), Error> {
     let mut values: Vec<(&str, Vec<u8>)> = vec![
         ("UNION_BY_HELPER", u32::from(union_by_helper).to_ne_bytes().to_vec()),
         (aya_log::LEVEL, vec![level]),
         ("WALK_MASK", (SAMPLED - 1).to_ne_bytes().to_vec()),
-        ("HASH_TABLE", table.to_ne_bytes().to_vec()),
-        ("TABLE_SIZE", size.to_ne_bytes().to_vec()),
+        ("HASH_TABLE", symbols.table.to_ne_bytes().to_vec()),
+        ("TABLE_SIZE", symbols.size.to_ne_bytes().to_vec()),
     ];
     for (name, of, path) in OFFSETS {
         values.push((name, btf.offset(of, path)?.to_ne_bytes().to_vec()));

@@ -8,8 +8,10 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Signal {
-    /// New entries, by network namespace, and the chains they meet.
+    /// New entries, by network namespace.
     Inserts,
+    /// The hash chains that new entries meet; measured by the programs that count the inserts.
+    Chains,
     /// Entries freed, by protocol, last TCP state and ASSURED.
     Destroys,
     /// What `early_drop` found when the table was full.
@@ -24,13 +26,21 @@ pub enum Signal {
 
 impl Signal {
     /// All of them, the most wanted first.
-    pub const ALL: [Self; 6] =
-        [Self::Inserts, Self::Destroys, Self::TableFull, Self::RefusedFlows, Self::Clashes, Self::Resizes];
+    pub const ALL: [Self; 7] = [
+        Self::Inserts,
+        Self::Chains,
+        Self::Destroys,
+        Self::TableFull,
+        Self::RefusedFlows,
+        Self::Clashes,
+        Self::Resizes,
+    ];
 
     /// As people read it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Inserts => "inserts and chains",
+            Self::Inserts => "inserts",
+            Self::Chains => "chains",
             Self::Destroys => "destroys",
             Self::TableFull => "table full",
             Self::RefusedFlows => "refused flows",
@@ -42,7 +52,8 @@ impl Signal {
     /// What is not known without it.
     pub fn lost(self) -> &'static str {
         match self {
-            Self::Inserts => "the rate of new entries, which no statistic has, and the chains they meet are unknown",
+            Self::Inserts => "the rate of new entries, which no statistic has, is unknown",
+            Self::Chains => "how long the hash chains are is unknown, and so is an attack on them",
             Self::Destroys => "the rate at which entries go, and how they ended, is unknown",
             Self::TableFull => "seen only in the statistic \"drop\", together with lost clashes",
             Self::RefusedFlows => "whose flows a full table refuses is unknown",
@@ -118,10 +129,10 @@ pub enum How {
 const FENTRY: How = How::Tracing(bpf_attach_type::BPF_TRACE_FENTRY);
 const FEXIT: How = How::Tracing(bpf_attach_type::BPF_TRACE_FEXIT);
 
-/// The programs that `signal` needs on a back end; all of them or it is off.
+/// The programs that `signal` needs on a back end; all of them or it is off. The chains need none but the inserts'.
 pub fn programs(signal: Signal, back_end: BackEnd, walk: Walk) -> Vec<Program> {
     let (function, arguments) = match signal {
-        Signal::Inserts => ("__nf_conntrack_hash_insert", 3),
+        Signal::Inserts | Signal::Chains => ("__nf_conntrack_hash_insert", 3),
         Signal::Destroys => ("nf_conntrack_free", 1),
         Signal::TableFull => ("early_drop", 2),
         Signal::RefusedFlows => ("__nf_conntrack_alloc", 6),
@@ -138,7 +149,7 @@ pub fn programs(signal: Signal, back_end: BackEnd, walk: Walk) -> Vec<Program> {
         (Signal::TableFull, BackEnd::Kprobe) => &[("early_drop_probed", How::Kretprobe)],
         (Signal::RefusedFlows, BackEnd::Tracing) => &[("alloc", FEXIT)],
         // At the return of a function a kprobe knows its arguments no more.
-        (_, BackEnd::Proc) | (Signal::RefusedFlows, BackEnd::Kprobe) => &[],
+        (Signal::RefusedFlows, BackEnd::Kprobe) | (Signal::Chains, _) | (_, BackEnd::Proc) => &[],
         (Signal::Clashes, BackEnd::Tracing) => &[("resolve_clash", FEXIT)],
         (Signal::Clashes, BackEnd::Kprobe) => &[("resolve_clash_probed", How::Kretprobe)],
         (Signal::Resizes, BackEnd::Tracing) => &[("resize", FENTRY), ("resized", FEXIT)],

@@ -27,8 +27,7 @@ impl Slots {
 
     /// Sums of all CPUs. Each counter is read once; counters of one CPU may be one event apart.
     pub fn sum(&self) -> Sum {
-        // SAFETY: plain integers; all zero is valid.
-        let mut sum = Sum { slot: unsafe { std::mem::zeroed() }, namespaces: BTreeMap::new() };
+        let mut sum = Sum::default();
         for cpu in 0..self.cpus {
             // SAFETY: inside the mapping, which holds `cpus` slots and lives as long as `self`.
             let slot = unsafe { self.first.cast::<Slot>().add(cpu) };
@@ -61,27 +60,49 @@ pub struct Sum {
     pub namespaces: BTreeMap<u32, u64>,
 }
 
+impl Default for Sum {
+    fn default() -> Self {
+        // SAFETY: plain integers; all zero is valid.
+        Self { slot: unsafe { std::mem::zeroed() }, namespaces: BTreeMap::new() }
+    }
+}
+
 impl Sum {
+    /// What was counted since an earlier reading; namespaces without an insert since are left out.
+    pub fn since(mut self, earlier: &Self) -> Self {
+        each(&mut self.slot, &earlier.slot, u64::saturating_sub);
+        for (inum, inserts) in &mut self.namespaces {
+            *inserts = inserts.saturating_sub(earlier.namespaces.get(inum).copied().unwrap_or(0));
+        }
+        self.namespaces.retain(|_, inserts| *inserts > 0);
+        self
+    }
+
     fn add(&mut self, slot: &Slot) {
-        let sum = &mut self.slot;
-        sum.inserts += slot.inserts;
-        sum.reply_only_destroys += slot.reply_only_destroys;
-        sum.table_full += slot.table_full;
-        sum.early_drops += slot.early_drops;
-        sum.clashes_lost += slot.clashes_lost;
-        sum.clashes_resolved += slot.clashes_resolved;
-        sum.reply_only_inserts += slot.reply_only_inserts;
-        sum.strayed += slot.strayed;
-        sum.other_namespaces += slot.other_namespaces;
-        for (sum, destroys) in sum.destroys.iter_mut().zip(&slot.destroys) {
-            *sum += destroys;
-        }
-        for (sum, chain) in sum.chains.iter_mut().flatten().zip(slot.chains.iter().flatten()) {
-            *sum += chain;
-        }
+        each(&mut self.slot, slot, u64::saturating_add);
         for namespace in slot.namespaces.iter().filter(|namespace| namespace.inum != 0) {
             *self.namespaces.entry(namespace.inum).or_default() += namespace.inserts;
         }
+    }
+}
+
+/// Joins each counter of one slot with another's; namespaces are not among them.
+fn each(to: &mut Slot, from: &Slot, join: impl Fn(u64, u64) -> u64) {
+    let single = [
+        (&mut to.inserts, from.inserts),
+        (&mut to.reply_only_destroys, from.reply_only_destroys),
+        (&mut to.table_full, from.table_full),
+        (&mut to.early_drops, from.early_drops),
+        (&mut to.clashes_lost, from.clashes_lost),
+        (&mut to.clashes_resolved, from.clashes_resolved),
+        (&mut to.reply_only_inserts, from.reply_only_inserts),
+        (&mut to.strayed, from.strayed),
+        (&mut to.other_namespaces, from.other_namespaces),
+    ];
+    let destroys = to.destroys.iter_mut().zip(from.destroys);
+    let chains = to.chains.iter_mut().flatten().zip(from.chains.into_iter().flatten());
+    for (to, from) in single.into_iter().chain(destroys).chain(chains) {
+        *to = join(*to, from);
     }
 }
 

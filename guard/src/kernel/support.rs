@@ -52,7 +52,8 @@ fn signals(root: &Path, options: Options) -> Vec<Row> {
         Err(why) => Row::off(name, lost, format!("/{file}: {why}")),
     };
     let mut rows: Vec<Row> = Signal::ALL.into_iter().map(hook).collect();
-    let measured = rows.iter().take(2).all(|row| row.back_end.is_some());
+    let on = |signal: Signal| rows.iter().any(|row| row.name == signal.name() && row.back_end.is_some());
+    let measured = on(Signal::Inserts) && on(Signal::Destroys);
     let mut growth = Row::here("growth", if measured { "inserts - destroys" } else { "proc" });
     if !measured {
         growth.lost = Some("estimated from the count at each tick: a burst between two ticks is not seen".to_owned());

@@ -70,6 +70,9 @@ pub struct HookTotals {
     pub table_full: Option<TableFull>,
     /// What `nf_ct_resolve_clash` did.
     pub clashes: Option<Clashes>,
+    /// Walks that ended in another bucket than they began in. One is enough: the walk is wrong on this kernel, and
+    /// `chains` is `None` from then on.
+    pub strayed: u64,
     /// Program runs that the kernel skipped because the program was already running on that CPU.
     pub missed: u64,
     /// Resizes since the last reading, oldest first.
@@ -93,9 +96,6 @@ pub struct Namespaces {
 pub struct Chains {
     /// One insert in so many was walked.
     pub one_in: u64,
-    /// Walks that ended in another bucket than they began in and count for nothing; more than 0 means that the walk is
-    /// wrong on this kernel.
-    pub strayed: u64,
     /// Chains of original tuples.
     pub original: Vec<u64>,
     /// Chains of reply tuples.

@@ -137,6 +137,7 @@ impl Reporter {
         status.bounds.memory_at_max = figures_of::memory(sample.table.max, sample);
         status.forecast = figures_of::forecast(estimate, status.forecast.horizon_ms);
         status.chains = estimate.chains;
+        signals::strayed(&mut status.signals, sample.hooks.as_ref().map_or(0, |hooks| hooks.strayed));
         status.counted = counted;
         resizes::keep(&mut status.resizes, resized);
         status.estimated = figures_of::estimated(&status);

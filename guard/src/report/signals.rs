@@ -28,6 +28,17 @@ pub(super) fn now(row: &Attached) -> SignalNow {
     }
 }
 
+/// Takes the chains out of the signals, once: walks that stray say that this kernel is not as its BTF says.
+pub(super) fn strayed(signals: &mut [SignalNow], walks: u64) {
+    let chains = signals.iter_mut().find(|row| row.signal == Signal::Chains.name() && row.back_end.is_some());
+    if let (Some(row), 1..) = (chains, walks) {
+        let reason = kernel::strayed(walks);
+        warn!(reason, "{} off: {}", row.signal, Signal::Chains.lost());
+        row.back_end = None;
+        row.why.push(reason);
+    }
+}
+
 /// One line for all, and one for each that is off.
 pub(super) fn log(signals: &[Attached]) {
     let on = signals.iter().filter_map(|row| Some(format!("{} ({})", row.signal.name(), row.back_end?.name())));

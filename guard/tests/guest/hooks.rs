@@ -161,7 +161,6 @@ fn accounting(options: Options) {
     let namespaces = totals.namespaces.unwrap();
     assert_eq!((namespaces.inserts[&here], namespaces.other), (inserts, 0), "{namespaces:?}");
     let chains = totals.chains.unwrap();
-    assert_eq!(chains.strayed, 0, "walks end in the bucket that they began in");
     for lengths in [&chains.original, &chains.reply] {
         let walked: u64 = lengths.iter().sum();
         // Sampled on each CPU: the first insert and then one in so many.
@@ -250,7 +249,6 @@ fn poisson(options: Options) {
             expected.1
         );
     }
-    assert_eq!(chains.strayed, 0);
 }
 
 fn moments(lengths: &[u64]) -> (f64, f64) {

@@ -6,3 +6,4 @@
 mod daemon;
 mod hooks;
 mod kernel;
+mod selftest;

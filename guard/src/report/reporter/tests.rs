@@ -78,6 +78,7 @@ fn totals() -> HookTotals {
         destroys: Some(destroys),
         table_full: Some(TableFull { refused: 1_234_567, made_room: 4_444 }),
         clashes: Some(Clashes { lost: 7, resolved: 21, reply_only: Some(3) }),
+        strayed: 0,
         missed: 0,
         resizes: vec![
             resize(30, 2201, "kube-proxy", 16_384, 65_536, 0),
@@ -271,4 +272,25 @@ fn without_hooks_lost_clashes_are_no_refused_flows() {
     later.stats = StatTotals { drop: 30, early_drop: 0, insert_failed: 25, chain_too_long: 5, invalid: 0 };
     reporter.tick(&later, &estimate(&later), &Plan::default(), Vec::new());
     assert_eq!(reporter.lock().drops.table_full, 10);
+}
+
+#[test]
+fn chains_whose_walks_stray_are_off_from_then_on() {
+    let rows = [Signal::Inserts, Signal::Chains].map(|signal| Attached {
+        signal,
+        back_end: Some(BackEnd::Tracing),
+        why: Vec::new(),
+    });
+    let mut found = sample(1, 4_000);
+    let mut reporter = started(&found, Ok(&rows));
+    for strayed in [0, 1, 2] {
+        found.hooks = Some(HookTotals { strayed, ..HookTotals::default() });
+        reporter.tick(&found, &estimate(&found), &Plan::default(), Vec::new());
+        let status = reporter.lock().clone();
+        let [inserts, chains] = status.signals.as_slice() else { panic!("{status:?}") };
+        assert!(inserts.back_end.is_some() && inserts.why.is_empty());
+        assert_eq!(chains.back_end.is_some(), strayed == 0);
+        // The first reason is the one.
+        assert_eq!(chains.why.len(), usize::from(strayed > 0), "{chains:?}");
+    }
 }

@@ -1,0 +1,176 @@
+//! The two ctnetlink messages that the self-test sends (include/uapi/linux/netfilter/nfnetlink_conntrack.h), written by
+//! hand: a crate for them would be larger than they are.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+/// `IPCTNL_MSG_CT_NEW`
+const NEW: u16 = 0;
+/// `IPCTNL_MSG_CT_DELETE`
+const DELETE: u16 = 2;
+/// `NLA_F_NESTED`
+const NESTED: u16 = 1 << 15;
+
+// enum ctattr_type
+const TUPLE_ORIG: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const TIMEOUT: u16 = 7;
+// enum ctattr_tuple
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTO: u16 = 2;
+// enum ctattr_ip
+const IP_V4_SRC: u16 = 1;
+const IP_V4_DST: u16 = 2;
+// enum ctattr_l4proto
+const PROTO_NUM: u16 = 1;
+const PROTO_SRC_PORT: u16 = 2;
+const PROTO_DST_PORT: u16 = 3;
+
+/// Both ends of the flows: addresses for documentation (RFC 5737), which nobody has.
+const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
+/// The second end's port: discard.
+const PORT: u16 = 9;
+/// Seconds that a flow would live if nobody deleted it.
+const LIFE: u32 = 30;
+
+/// A socket to ctnetlink in the calling thread's network namespace.
+pub struct Socket(OwnedFd);
+
+impl Socket {
+    /// Opens it. Needs no right; the messages need CAP_NET_ADMIN.
+    pub fn open() -> io::Result<Self> {
+        let (family, protocol) = (AddressFamily::Netlink, SockProtocol::NetlinkNetFilter);
+        Ok(Self(socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?))
+    }
+
+    /// Inserts one UDP flow for each number. All are in the table when this returns, or an error says why one is not.
+    pub fn insert(&self, flows: u16) -> io::Result<()> {
+        let create = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+        self.request(flows, NEW, create, |flow| {
+            [
+                tuple(TUPLE_ORIG, ENDS, [flow, PORT]),
+                tuple(TUPLE_REPLY, [ENDS[1], ENDS[0]], [PORT, flow]),
+                attribute(TIMEOUT, &LIFE.to_be_bytes()),
+            ]
+            .concat()
+        })
+    }
+
+    /// Deletes them again.
+    pub fn delete(&self, flows: u16) -> io::Result<()> {
+        self.request(flows, DELETE, 0, |flow| tuple(TUPLE_ORIG, ENDS, [flow, PORT]))
+    }
+
+    /// One message for each flow, in one packet: the kernel has dealt with all of them before `send` returns.
+    fn request(&self, flows: u16, kind: u16, flags: i32, attributes: impl Fn(u16) -> Vec<u8>) -> io::Result<()> {
+        let mut packet = Vec::new();
+        for flow in 1..=flows {
+            // Errors are answered in any case, so one acknowledgement at the end does for all.
+            let acknowledge = if flow == flows { libc::NLM_F_ACK } else { 0 };
+            packet.extend(message(kind, libc::NLM_F_REQUEST | acknowledge | flags, &attributes(flow))?);
+        }
+        send(self.0.as_raw_fd(), &packet, MsgFlags::empty())?;
+        let mut acknowledged = false;
+        loop {
+            let mut answer = [0; 512];
+            match recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT) {
+                Ok(length) => error_in(&answer[..length])?,
+                Err(Errno::EAGAIN) if acknowledged => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+            acknowledged = true;
+        }
+    }
+}
+
+/// The error that an `NLMSG_ERROR` carries; 0 is an acknowledgement.
+fn error_in(answer: &[u8]) -> io::Result<()> {
+    let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
+    let error = answer.get(16..20).and_then(|bytes| bytes.try_into().ok()).map(i32::from_ne_bytes);
+    match (kind.map(i32::from), error) {
+        (Some(libc::NLMSG_ERROR), Some(0)) => Ok(()),
+        (Some(libc::NLMSG_ERROR), Some(error)) => Err(io::Error::from_raw_os_error(-error)),
+        _ => Err(io::Error::other("ctnetlink answered something else than an acknowledgement")),
+    }
+}
+
+/// `struct nlmsghdr`, `struct nfgenmsg` and the attributes.
+fn message(kind: u16, flags: i32, attributes: &[u8]) -> io::Result<Vec<u8>> {
+    let length = u32::try_from(20 + attributes.len()).map_err(io::Error::other)?;
+    let flags = u16::try_from(flags).map_err(io::Error::other)?;
+    let subsystem = u16::try_from(libc::NFNL_SUBSYS_CTNETLINK).map_err(io::Error::other)?;
+    let mut message = Vec::with_capacity(20 + attributes.len());
+    message.extend(length.to_ne_bytes());
+    message.extend((subsystem << 8 | kind).to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    // Sequence number and port, which nobody compares here; then the family, the version and a resource of 0.
+    message.extend([0; 8]);
+    message.extend([u8::try_from(libc::AF_INET).map_err(io::Error::other)?, 0, 0, 0]);
+    message.extend(attributes);
+    Ok(message)
+}
+
+fn tuple(kind: u16, [source, destination]: [Ipv4Addr; 2], ports: [u16; 2]) -> Vec<u8> {
+    let addresses = [attribute(IP_V4_SRC, &source.octets()), attribute(IP_V4_DST, &destination.octets())].concat();
+    let protocol = [
+        attribute(PROTO_NUM, &[17]),
+        attribute(PROTO_SRC_PORT, &ports[0].to_be_bytes()),
+        attribute(PROTO_DST_PORT, &ports[1].to_be_bytes()),
+    ]
+    .concat();
+    let both = [attribute(TUPLE_IP | NESTED, &addresses), attribute(TUPLE_PROTO | NESTED, &protocol)].concat();
+    attribute(kind | NESTED, &both)
+}
+
+/// `struct nlattr`, its value, and zeros up to the next multiple of 4.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    // None here is longer than a tuple.
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut attribute = Vec::with_capacity(value.len() + 8);
+    attribute.extend(length.to_ne_bytes());
+    attribute.extend(kind.to_ne_bytes());
+    attribute.extend(value);
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    attribute
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attribute_is_padded_and_its_length_is_not() {
+        assert_eq!(attribute(PROTO_NUM, &[17]), [[5, 0], [1, 0], [17, 0], [0, 0]].concat());
+        assert_eq!(attribute(TIMEOUT, &30_u32.to_be_bytes()), [[8, 0], [7, 0], [0, 0], [0, 30]].concat());
+    }
+
+    #[test]
+    fn a_message_says_how_long_it_is() {
+        let attributes = tuple(TUPLE_ORIG, ENDS, [1, PORT]);
+        // Twice an address of 4 bytes, a number and two ports, each with a header and padded; two nests and one around.
+        assert_eq!(attributes.len(), 4 + (4 + 2 * 8) + (4 + 3 * 8));
+        let message = message(NEW, libc::NLM_F_REQUEST, &attributes).unwrap();
+        assert_eq!(u32::from_ne_bytes(message[..4].try_into().unwrap()) as usize, message.len());
+        assert_eq!(message[4..6], [0, 1]);
+    }
+
+    #[test]
+    fn errors_and_acknowledgements_are_told_apart() {
+        let answer = |kind: i32, error: i32| {
+            let mut bytes = vec![0; 4];
+            bytes.extend(u16::try_from(kind).unwrap().to_ne_bytes());
+            bytes.resize(16, 0);
+            bytes.extend(error.to_ne_bytes());
+            bytes
+        };
+        assert!(error_in(&answer(libc::NLMSG_ERROR, 0)).is_ok());
+        let refused = error_in(&answer(libc::NLMSG_ERROR, -libc::EPERM)).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
+        assert!(error_in(&answer(libc::NLMSG_DONE, 0)).is_err());
+        assert!(error_in(&[0; 6]).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! Proves at load, on flows of its own in a network namespace of its own, that the programs see what they should: the
+//! functions are called, the offsets are right, and the walk ends where it must.
+//!
+//! The flows come and go through ctnetlink, which ends in the same functions as packets do.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::thread;
+use std::time::Duration;
+
+use guard_ebpf::{ORIGINAL, REPLY, UDP_FATE};
+use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare};
+use nix::unistd::Pid;
+
+use super::ctnetlink::Socket;
+use super::signals::{SAMPLED, Signal};
+use super::slots::{Slots, Sum};
+
+/// So many flows: of these in a row on one CPU at least one is walked.
+const FLOWS: u16 = 64;
+const _: () = assert!(FLOWS as u64 >= SAMPLED, "at least one is walked");
+
+/// A namespace whose place in the counters another one has taken tells nothing; the next one has another place.
+const TRIES: usize = 3;
+
+/// Longest wait for the entries' end: whoever looks at an entry at that moment, the garbage collection say, frees it.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// What the self-test says of a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It counted what happened.
+    Passed,
+    /// It did not.
+    Failed(String),
+    /// It may work; this says why that is not known.
+    NotTested(String),
+}
+
+/// Tests the signals that flows can prove. `walked`: one insert in so many is walked, 0 for none. `ctnetlink`: whether
+/// it is there; asking the kernel for it would load its module, which is not for a test to decide.
+pub fn run(slots: &Slots, walked: u64, ctnetlink: bool) -> [(Signal, Verdict); 3] {
+    if !ctnetlink {
+        let why = "nf_conntrack_netlink is not loaded (`modprobe nf_conntrack_netlink` before the guard starts)";
+        return judged(&Verdict::NotTested(why.to_owned()));
+    }
+    let mut verdicts = None;
+    for _ in 0..TRIES {
+        let before = slots.sum();
+        let namespace = match flows() {
+            Ok(namespace) => namespace,
+            Err(why) => return judged(&Verdict::NotTested(why)),
+        };
+        let seen = settled(slots, &before);
+        verdicts = judge(&seen, namespace, walked);
+        if verdicts.is_some() {
+            break;
+        }
+    }
+    verdicts.unwrap_or_else(|| judged(&Verdict::NotTested("other namespaces have all its places".to_owned())))
+}
+
+fn judged(verdict: &Verdict) -> [(Signal, Verdict); 3] {
+    [Signal::Inserts, Signal::Chains, Signal::Destroys].map(|signal| (signal, verdict.clone()))
+}
+
+/// Makes the flows come and go on a thread of its own; the namespace ends with it. Answers the namespace's number.
+fn flows() -> Result<u32, String> {
+    let thread = thread::Builder::new().spawn(come_and_go).map_err(|error| format!("no thread for it: {error}"))?;
+    thread.join().map_err(|_| "its thread failed".to_owned())?
+}
+
+fn come_and_go() -> Result<u32, String> {
+    let failed = |what: &str, error: io::Error| format!("{what}: {error}");
+    unshare(CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| failed("a network namespace of its own (needs CAP_SYS_ADMIN)", errno.into()))?;
+    stay_on_this_cpu().map_err(|errno| failed("staying on one CPU", errno.into()))?;
+    let here = "/proc/thread-self/ns/net";
+    let namespace = fs::metadata(here).map_err(|error| failed(here, error))?.ino();
+    let socket = Socket::open().map_err(|error| failed("a socket to ctnetlink", error))?;
+    socket.insert(FLOWS).map_err(|error| failed("inserting flows through ctnetlink", error))?;
+    socket.delete(FLOWS).map_err(|error| failed("deleting flows through ctnetlink", error))?;
+    u32::try_from(namespace).map_err(|_| format!("{here}: {namespace} is no namespace's number"))
+}
+
+/// Of a CPU's inserts, one in so many is walked: this many must not be spread over several.
+fn stay_on_this_cpu() -> nix::Result<()> {
+    let mut here = CpuSet::new();
+    here.set(sched_getcpu()?)?;
+    sched_setaffinity(Pid::from_raw(0), &here)
+}
+
+/// What was counted since `before`, once the entries are gone or are overdue.
+fn settled(slots: &Slots, before: &Sum) -> Sum {
+    let mut left = PATIENCE;
+    loop {
+        let seen = slots.sum().since(before);
+        if seen.slot.destroys[UDP_FATE] >= u64::from(FLOWS) || left.is_zero() {
+            return seen;
+        }
+        let pause = Duration::from_millis(1);
+        thread::sleep(pause);
+        left = left.saturating_sub(pause);
+    }
+}
+
+/// The verdicts on what was counted while the flows came and went; `None` if another namespace was in the way.
+fn judge(seen: &Sum, namespace: u32, walked: u64) -> Option<[(Signal, Verdict); 3]> {
+    let flows = u64::from(FLOWS);
+    let inserts = seen.namespaces.get(&namespace).copied().unwrap_or(0);
+    if inserts == 0 && seen.slot.other_namespaces >= flows {
+        return None;
+    }
+    let counted = |what: &str, found: u64, right: bool| {
+        if right { Verdict::Passed } else { Verdict::Failed(format!("{found} of {flows} {what} were counted")) }
+    };
+    let freed = seen.slot.destroys[UDP_FATE];
+    Some([
+        (Signal::Inserts, counted("inserts in a namespace of its own", inserts, inserts == flows)),
+        (Signal::Chains, chains(seen, walked)),
+        (Signal::Destroys, counted("UDP entries freed", freed, freed >= flows)),
+    ])
+}
+
+fn chains(seen: &Sum, walked: u64) -> Verdict {
+    let walks = [ORIGINAL, REPLY].map(|direction| seen.slot.chains[direction].iter().sum::<u64>());
+    let expected = u64::from(FLOWS).checked_div(walked).unwrap_or(0);
+    if seen.slot.strayed > 0 {
+        Verdict::Failed(strayed(seen.slot.strayed))
+    } else if walks.iter().any(|walks| *walks < expected) {
+        Verdict::Failed(format!("{} walks and {} in reply direction, {expected} expected", walks[0], walks[1]))
+    } else {
+        Verdict::Passed
+    }
+}
+
+/// What is wrong with walks that end where they must not.
+pub fn strayed(walks: u64) -> String {
+    format!("{walks} walks along a hash chain ended in another bucket than they began in")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INUM: u32 = 4_026_532_900;
+
+    /// What a kernel counts on which all is well, other traffic included.
+    fn seen() -> Sum {
+        let mut sum = Sum::default();
+        sum.slot.inserts = 100;
+        sum.namespaces.extend([(INUM, 64), (INUM + 1, 36)]);
+        sum.slot.destroys[UDP_FATE] = 70;
+        sum.slot.chains[ORIGINAL][0] = 2;
+        sum.slot.chains[REPLY][3] = 1;
+        sum
+    }
+
+    fn failed(seen: &Sum) -> Vec<Signal> {
+        let verdicts = judge(seen, INUM, SAMPLED).unwrap();
+        verdicts.into_iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed(_))).map(|(s, _)| s).collect()
+    }
+
+    #[test]
+    fn what_counts_right_passes() {
+        assert_eq!(judge(&seen(), INUM, SAMPLED), Some(judged(&Verdict::Passed)));
+    }
+
+    #[test]
+    fn one_insert_too_few_or_too_many_fails() {
+        for inserts in [0, 63, 65] {
+            let mut sum = seen();
+            sum.namespaces.insert(INUM, inserts);
+            assert_eq!(failed(&sum), [Signal::Inserts], "{inserts}");
+        }
+    }
+
+    #[test]
+    fn entries_that_did_not_go_or_went_as_something_else_fail() {
+        let mut sum = seen();
+        sum.slot.destroys.swap(UDP_FATE, 0);
+        assert_eq!(failed(&sum), [Signal::Destroys]);
+    }
+
+    #[test]
+    fn walks_that_stray_or_are_missing_fail() {
+        let mut sum = seen();
+        sum.slot.strayed = 1;
+        assert_eq!(failed(&sum), [Signal::Chains]);
+        let mut sum = seen();
+        sum.slot.chains[REPLY][3] = 0;
+        assert_eq!(failed(&sum), [Signal::Chains]);
+        // Every insert walked: one walk each.
+        assert!(matches!(chains(&seen(), 1), Verdict::Failed(_)));
+    }
+
+    #[test]
+    fn a_namespace_in_anothers_place_proves_nothing() {
+        let mut sum = seen();
+        sum.namespaces.remove(&INUM);
+        sum.slot.other_namespaces = 64;
+        assert_eq!(judge(&sum, INUM, SAMPLED), None);
+    }
+}
