@@ -12,7 +12,7 @@ fn sample(millis: u64, count: u64, original: &[(usize, u64)], reply: &[(usize, u
         }
         counts
     };
-    let chains = Chains { one_in: 64, original: histogram(original), reply: histogram(reply), ..Chains::default() };
+    let chains = Chains { one_in: 64, original: histogram(original), reply: histogram(reply) };
     Sample {
         at: Duration::from_millis(millis),
         table: TableReading { max: 8192, buckets: 1024, count },

@@ -26,7 +26,7 @@ fn trouble_and_what_is_off_or_wrong_is_told() {
         why: vec!["fentry/fexit: refused\na long log".into(), "kprobe: no such function".into()],
     };
     *status.signals.last_mut().unwrap() = off;
-    status.signals[1].back_end = Some("kprobe".into());
+    status.signals[2].back_end = Some("kprobe".into());
     status.counted.as_mut().unwrap().missed = 12;
     status.chains.as_mut().unwrap().skew = Some(Skew::LongChains);
     let text = StatusScreen(&status).to_string();
