@@ -345,6 +345,7 @@ fn refused(options: Options) {
 fn fates(options: Options) {
     /// `enum tcp_conntrack`
     const TIME_WAIT: usize = 7;
+    const CLOSE: usize = 8;
     let _table = Table::with(262_144, 16_384);
     let topology = Topology::create().unwrap();
     let mut hooks = Hooks::attach(options).unwrap();
@@ -360,7 +361,10 @@ fn fates(options: Options) {
     });
     println!("{destroys:?}");
     assert_eq!(destroys.udp, [300, 50]);
-    assert_eq!(destroys.tcp[TIME_WAIT], [0, made], "every connection was closed on both sides");
+    // Every connection was closed on both sides; where a machine is so slow that a side gave up, by a reset.
+    let reset = destroys.tcp[CLOSE][1];
+    assert_eq!((destroys.tcp[TIME_WAIT], destroys.tcp[CLOSE][0]), ([0, made - reset], 0));
+    assert!(reset < made / 4, "{reset} of {made} connections were reset");
     assert_eq!(destroys.all(), 350 + made);
 }
 
