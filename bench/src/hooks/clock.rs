@@ -41,12 +41,14 @@ pub(super) fn check() -> Result<()> {
         ))
         .into());
     }
-    // The shortest of a few: an interrupt may come into one, not into each.
-    let shortest = (0..5).map(|_| nanoseconds(known_work())).min().unwrap_or(0);
-    if !(KNOWN_WORK * 99 / 100..=KNOWN_WORK * 101 / 100).contains(&shortest) {
+    // Most of a few, and closely: an interrupt may come into one or two, and another clock may come near by chance.
+    let mut times: [u64; 5] = std::array::from_fn(|_| nanoseconds(known_work()));
+    times.sort_unstable();
+    if times[..3].iter().any(|time| time.abs_diff(KNOWN_WORK) > KNOWN_WORK / 1000) {
         return Err(NotHere(format!(
-            "this machine's clock counts no instructions ({KNOWN_WORK} of them took {shortest} ns): use a guest, `cargo \
-             xtask bench hooks`"
+            "this machine's clock counts no instructions ({KNOWN_WORK} of them took {} ns): use a guest, `cargo xtask bench \
+             hooks`",
+            times[0]
         ))
         .into());
     }
