@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,8 +24,10 @@ const TCP_STATES: [&str; 10] = [
     "SYN_SENT2",
 ];
 
-/// Samples of refused flows that are kept: those of the last ten seconds at full rate on one CPU.
+/// Samples of refused flows that are kept: those of ten seconds at full rate on one CPU.
 const SAMPLES: usize = 1024;
+/// Older ones tell nothing of what happens now.
+const LATELY: Duration = Duration::from_mins(5);
 /// Origins shown of them.
 const ORIGINS: usize = 10;
 
@@ -43,7 +46,8 @@ pub struct Counted {
     pub made_room: Option<u64>,
     /// One insert in so many has its chains measured.
     pub one_in: Option<u64>,
-    /// Whose flows a full table refused lately: estimated from samples, most frequent first, at most ten.
+    /// Whose flows a full table refused in the last 5 min: estimated from the last 1024 samples, most frequent first, at
+    /// most ten.
     pub refused: Vec<Refused>,
     /// Runs of the programs that the kernel skipped because the program was already running on that CPU. By so much may
     /// all counts together be too low.
@@ -154,18 +158,20 @@ fn ends(destroys: &Destroys) -> Vec<End> {
 
 /// The last samples of refused flows.
 #[derive(Debug, Default)]
-pub(super) struct RecentlyRefused(VecDeque<RefusedFlow>);
+pub(super) struct RecentlyRefused(VecDeque<(Duration, RefusedFlow)>);
 
 impl RecentlyRefused {
-    /// Adds what came since the last reading; the oldest go.
-    pub fn add(&mut self, samples: &[RefusedFlow]) {
-        self.0.extend(samples.iter().cloned());
-        self.0.drain(..self.0.len().saturating_sub(SAMPLES));
+    /// Adds what came until `now`, a time since boot; the oldest go.
+    pub fn add(&mut self, now: Duration, samples: &[RefusedFlow]) {
+        self.0.extend(samples.iter().map(|flow| (now, flow.clone())));
+        let too_many = self.0.len().saturating_sub(SAMPLES);
+        let too_old = self.0.partition_point(|(at, _)| now.saturating_sub(*at) > LATELY);
+        self.0.drain(..too_many.max(too_old));
     }
 
     fn origins(&self) -> Vec<Refused> {
         let mut flows: HashMap<(IpAddr, u8, u16, u32), u64> = HashMap::new();
-        for flow in &self.0 {
+        for (_, flow) in &self.0 {
             let key = (prefix(flow.source), flow.protocol, flow.destination_port, flow.namespace);
             let sum = flows.entry(key).or_default();
             *sum = sum.saturating_add(flow.stands_for);
@@ -221,15 +227,20 @@ mod tests {
             stands_for,
         };
         let mut recent = RecentlyRefused::default();
-        recent.add(&[flow("10.1.2.3", 53, 10), flow("10.1.2.200", 53, 5), flow("10.1.2.3", 80, 7)]);
-        recent.add(&[flow("2001:db8:1:2:3::4", 53, 12)]);
+        let now = Duration::from_secs(1000);
+        recent.add(now, &[flow("10.1.2.3", 53, 10), flow("10.1.2.200", 53, 5), flow("10.1.2.3", 80, 7)]);
+        recent.add(now, &[flow("2001:db8:1:2:3::4", 53, 12)]);
         let told: Vec<_> = recent.origins().into_iter().map(|origin| (origin.source, origin.flows)).collect();
         let expected = [("10.1.2.0/24", 15), ("2001:db8:1:2::/64", 12), ("10.1.2.0/24", 7)];
         assert_eq!(told, expected.map(|(source, flows)| (source.to_owned(), flows)));
         for port in 0..3000 {
-            recent.add(&[flow("192.0.2.1", port, 1)]);
+            recent.add(now, &[flow("192.0.2.1", port, 1)]);
         }
         assert_eq!((recent.0.len(), recent.origins().len()), (SAMPLES, ORIGINS));
         assert!(recent.origins().iter().all(|origin| origin.source == "192.0.2.0/24"));
+        recent.add(now + LATELY, &[flow("192.0.2.2", 1, 1)]);
+        assert_eq!(recent.0.len(), SAMPLES);
+        recent.add(now + LATELY + Duration::from_secs(1), &[]);
+        assert_eq!(recent.origins().len(), 1);
     }
 }

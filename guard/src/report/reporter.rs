@@ -121,7 +121,7 @@ impl Reporter {
         self.tell_chains(estimate);
         let (counted, resized) = match &sample.hooks {
             Some(totals) => {
-                self.refused.add(&totals.refused);
+                self.refused.add(sample.at, &totals.refused);
                 (Some(Counted::new(totals, &self.refused)), self.resizes.told(&totals.resizes))
             }
             None => (None, Vec::new()),

@@ -7,3 +7,4 @@ mod daemon;
 mod hooks;
 mod kernel;
 mod selftest;
+mod status;

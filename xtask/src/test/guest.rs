@@ -102,7 +102,8 @@ fn boot_and_judge(built: &Built, run: &Run, tally: &mut Tally, matrix: &mut Matr
     let summary = reader.finish();
     judge_program(&what, &ended, &summary, tally);
     let mut row = |test: &str, result| {
-        matrix.0.push(Row { kernel: run.kernel.name(), test: test.to_owned(), result });
+        let test = if test.contains("::") { test.to_owned() } else { format!("{}::{test}", run.program.name) };
+        matrix.0.push(Row { kernel: run.kernel, test, result });
     };
     for test in there {
         row(test, summary.verdict(test).map_or(Outcome::NoResult, |verdict| Outcome::Ended(verdict.clone())));

@@ -24,7 +24,7 @@ pub struct Program {
 pub enum Scope {
     /// Every signal attaches and counts; `cargo xtask test`.
     Subset,
-    /// Every signal, by every back end, against the truths of its tests; `cargo xtask test --all`.
+    /// Every signal, by every back end, against the truths of its tests, and the self-test; `cargo xtask test --all`.
     All,
 }
 
@@ -44,7 +44,7 @@ pub fn runs(scope: Scope) -> Vec<Run> {
     let whole = [GUARD, NAMESPACES].map(|program| Run { kernel: WHOLE, program, only: Vec::new() });
     let only = match scope {
         Scope::Subset => vec!["every_signal_is_on", "counting_starts_at_zero"],
-        Scope::All => vec!["hooks::"],
+        Scope::All => vec!["hooks::", "selftest::"],
     };
     let others = Series::all().iter().copied().filter(|series| *series != WHOLE);
     let others = others.map(|kernel| Run { kernel, program: GUARD, only: only.clone() });

@@ -3,13 +3,14 @@
 use std::fmt;
 
 use super::libtest::Verdict;
+use crate::setup::Series;
 
 /// One line.
 #[derive(Debug)]
 pub struct Row {
-    /// The kernel series.
-    pub kernel: &'static str,
-    /// The test's name with its modules.
+    /// The kernel.
+    pub kernel: Series,
+    /// The test's name with its modules, or with its program where it has none.
     pub test: String,
     /// What came of it.
     pub result: Outcome,
@@ -26,13 +27,14 @@ pub enum Outcome {
     NotThere(String),
 }
 
-/// All lines, in columns.
+/// All lines; shown in columns, by kernel.
 #[derive(Debug, Default)]
 pub struct Matrix(pub Vec<Row>);
 
 impl fmt::Display for Matrix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cells: Vec<[String; 4]> = self.0.iter().map(cells).collect();
+        let of = |series: &'static Series| self.0.iter().filter(move |row| row.kernel == *series);
+        let cells: Vec<[String; 4]> = Series::all().iter().flat_map(of).map(cells).collect();
         let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let (kernel, part, what) = (width(0), width(1), width(2));
         for row in &cells {
@@ -51,7 +53,7 @@ fn cells(row: &Row) -> [String; 4] {
         Outcome::NoResult => "FAILED: no result".to_owned(),
         Outcome::NotThere(reason) => format!("not there: {reason}"),
     };
-    [row.kernel.to_owned(), part(modules), name.replace('_', " "), result]
+    [row.kernel.name().to_owned(), part(modules), name.replace('_', " "), result]
 }
 
 /// The back end, or the part that the test is about.
@@ -69,20 +71,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
+    fn kernels_stand_together_and_columns_line_up() {
         let row = |kernel, test: &str, result| Row { kernel, test: test.to_owned(), result };
         let matrix = Matrix(vec![
-            row("5.10", "hooks::tracing::every_signal_is_on", Outcome::NotThere("no module BTF".to_owned())),
-            row("6.12", "hooks::kprobe::drops", Outcome::Ended(Verdict::Passed)),
-            row("6.12", "daemon::ends", Outcome::Ended(Verdict::Failed)),
-            row("7.2", "alone", Outcome::NoResult),
+            row(Series::V6_12, "hooks::kprobe::drops", Outcome::Ended(Verdict::Passed)),
+            row(Series::V6_12, "daemon::ends", Outcome::Ended(Verdict::Failed)),
+            row(Series::V7_2, "namespaces::alone", Outcome::NoResult),
+            row(Series::V5_10, "hooks::tracing::every_signal_is_on", Outcome::NotThere("no module BTF".to_owned())),
         ]);
         assert_eq!(
             matrix.to_string(),
             "5.10  fentry/fexit  every signal is on  not there: no module BTF\n\
              6.12  kprobe        drops               ok\n\
              6.12  daemon        ends                FAILED\n\
-             7.2                 alone               FAILED: no result\n"
+             7.2   namespaces    alone               FAILED: no result\n"
         );
     }
 }
