@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::actuate::{Actuator, Outcome, Restored};
 use crate::config::Policy;
 use crate::model::Model;
-use crate::observe::{Observer, table};
-use crate::policy::{self, Limits, Plan, State, bounds};
+use crate::observe::{Observer, table, timeouts};
+use crate::policy::{self, InForce, Limits, Plan, State, bounds};
 use crate::report::Reporter;
 
 /// A reading that failed is tried again after this.
@@ -77,7 +77,9 @@ impl Control {
         if plan.changes.is_empty() {
             return Ok(Vec::new());
         }
-        let found = table::read(&self.root).map_err(|error| format!("the plan is not carried out: {error}"))?;
+        let unread = |error| format!("the plan is not carried out: {error}");
+        let table = table::read(&self.root).map_err(unread)?;
+        let found = InForce { table, timeouts: timeouts::read(&self.root).map_err(unread)? };
         let approved = bounds::check(plan, &self.limits, &found, entry_bytes)
             .map_err(|violation| format!("the plan is not carried out: {violation}"))?;
         Ok(self.with_actuator(move |actuator| actuator.apply(&approved)).await)
@@ -122,6 +124,7 @@ pub(crate) mod tests {
             memory_total: found.memory.total,
             entry_bytes: found.entry_bytes,
             page_bytes: 4096,
+            timeouts: found.timeouts.clone(),
         };
         let limits = Limits::new(&policy, &host).unwrap();
         let mode = Mode::Enforce;

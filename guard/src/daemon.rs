@@ -67,7 +67,7 @@ fn policy(args: &RunArgs) -> Result<(Policy, Mode), Failure> {
     }
     let mode = match policy.mode {
         _ if args.dry_run => Mode::DryRun,
-        config::Mode::Advise => Mode::Advise,
+        config::Mode::Advise | config::Mode::Off => Mode::Advise,
         config::Mode::Enforce => Mode::Enforce,
     };
     if mode != Mode::Enforce {
@@ -82,6 +82,7 @@ fn limits(policy: &Policy, found: &Sample) -> Result<Limits, Failure> {
         memory_total: found.memory.total,
         entry_bytes: found.entry_bytes,
         page_bytes: memory::page_bytes(),
+        timeouts: found.timeouts.clone(),
     };
     Limits::new(policy, &host).map_err(Failure::invalid)
 }

@@ -104,7 +104,15 @@ mod tests {
     const STALL: Duration = Duration::from_millis(20);
 
     fn change(setting: Setting, old: u64, new: u64) -> Change {
-        Change { setting, old, new, rule: Rule::RaiseMax, evidence: String::new(), predicted: String::new() }
+        Change {
+            setting,
+            old,
+            new,
+            rule: Rule::RaiseMax,
+            evidence: String::new(),
+            predicted: String::new(),
+            expectation: None,
+        }
     }
 
     fn start(kernel: &FakeKernel) -> (Live, Inherited) {

@@ -97,6 +97,8 @@ fn put_back(journal: &mut Journal, settings: &Settings, setting: Setting, origin
             Some(why) => return Ok(Put::Later { from, now: from, why }),
             None => original,
         },
+        // Entries take the longer time with their next packet, not all at once.
+        Setting::Timeout(_) => original,
     };
     if target != from {
         // Killed between the write and the journal, the next restore knows the original as such, so it needs no record

@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::observe::memory;
+use crate::observe::{Timeout, memory, table};
 use crate::policy::Setting;
 
 /// Below the root directory: the boot's identity.
@@ -84,6 +84,7 @@ impl Settings {
         match setting {
             Setting::Max => self.number(MAX),
             Setting::Buckets => self.number(BUCKETS).or_else(|first| self.number(HASHSIZE).map_err(|_| first)),
+            Setting::Timeout(timeout) => self.number(&timeout_path(timeout)),
         }
     }
 
@@ -108,6 +109,7 @@ impl Settings {
                 }
                 other => other,
             },
+            Setting::Timeout(timeout) => self.put(&timeout_path(timeout), value),
         }
     }
 
@@ -134,10 +136,14 @@ impl Settings {
     }
 }
 
+fn timeout_path(timeout: Timeout) -> String {
+    format!("{}/{}", table::DIRECTORY, timeout.sysctl())
+}
+
 /// Whether `read` is what the kernel makes of `written`: buckets are rounded up to a whole page of list heads.
 pub(super) fn takes(setting: Setting, written: u64, read: u64) -> bool {
     match setting {
-        Setting::Max => read == written,
+        Setting::Max | Setting::Timeout(_) => read == written,
         Setting::Buckets => read >= written && read - written < buckets_in_a_page(),
     }
 }

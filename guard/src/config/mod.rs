@@ -10,5 +10,5 @@ mod warnings;
 pub use errors::{Errors, Position, Problem};
 pub use keys::KEYS;
 pub use parse::{load, parse};
-pub use policy::{Bounds, Hash, MemoryLimit, Mode, Policy, Table};
+pub use policy::{Bounds, Flood, Hash, MemoryLimit, Mode, Policy, Relax, Restore, Stop, Table, Timeouts, Window};
 pub use warnings::warnings;

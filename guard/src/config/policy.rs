@@ -1,6 +1,9 @@
 //! The operator's policy, as the rest of the guard sees it: typed, complete, valid.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::observe::Timeout;
 
 /// What the guard may do, and within which bounds. `Policy::default()` is the policy of a host without a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +14,14 @@ pub struct Policy {
     pub table: Table,
     /// `[hash]`: the hash table's buckets.
     pub hash: Hash,
+    /// `[timeouts]`: how far timeouts may be shortened.
+    pub timeouts: Timeouts,
+    /// `[relax]`: when changes are taken back.
+    pub relax: Relax,
+    /// `[flood]`: what passes for a flood.
+    pub flood: Flood,
+    /// `[stop]`: what a stop puts back.
+    pub stop: Stop,
 }
 
 impl Default for Policy {
@@ -23,7 +34,11 @@ impl Default for Policy {
                 high_water: 0.80,
                 horizon: Duration::from_secs(10),
             },
-            hash: Hash { buckets: Bounds::default(), max_stall: Duration::from_millis(20) },
+            hash: Hash { buckets: Bounds::default(), max_stall: Duration::from_millis(20), resize_window: None },
+            timeouts: Timeouts { shorten: true, floors: BTreeMap::new() },
+            relax: Relax { after: Duration::from_mins(10) },
+            flood: Flood { detect: true, unreplied: 0.8 },
+            stop: Stop { restore: Restore::WhenSafe },
         }
     }
 }
@@ -35,6 +50,8 @@ pub enum Mode {
     Enforce,
     /// Decide and report, change nothing.
     Advise,
+    /// Observe and report only.
+    Off,
 }
 
 /// `[table]`
@@ -59,6 +76,103 @@ pub struct Hash {
     pub buckets: Bounds,
     /// `max-stall`: the longest estimated stall of a resize, at start too, 0 to 10 s.
     pub max_stall: Duration,
+    /// `resize-window`: hours of the day (UTC) in which a resize may stall longer than `max-stall`, when the chains cost
+    /// more than it does. None: never.
+    pub resize_window: Option<Window>,
+}
+
+/// Hours of the day, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Since midnight.
+    pub from: Duration,
+    /// Since midnight; before `from` means on the next day.
+    pub to: Duration,
+}
+
+impl Window {
+    /// Whether this time since midnight is inside.
+    pub fn contains(&self, time_of_day: Duration) -> bool {
+        if self.from <= self.to {
+            (self.from..self.to).contains(&time_of_day)
+        } else {
+            time_of_day >= self.from || time_of_day < self.to
+        }
+    }
+}
+
+/// `[timeouts]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `shorten`: whether timeouts may be shortened at all.
+    pub shorten: bool,
+    /// `[timeouts.NAME] floor`: the shortest the guard may choose, seconds; of those that the operator gave.
+    pub floors: BTreeMap<Timeout, u64>,
+}
+
+impl Timeouts {
+    /// The shortest that this timeout may be set to, seconds: the operator's, or one that does the least harm.
+    pub fn floor(&self, timeout: Timeout) -> u64 {
+        self.floors.get(&timeout).copied().unwrap_or_else(|| Self::default_floor(timeout))
+    }
+
+    /// The floor without a word from the operator, seconds. Where it is what the kernel starts with, the timeout is left
+    /// alone.
+    pub fn default_floor(timeout: Timeout) -> u64 {
+        match timeout {
+            // Not ASSURED: early_drop evicts them anyway. SYNs are retransmitted after 1, 3, 7 and 15 s.
+            // A NATed port may be used again while the far end still is in TIME_WAIT.
+            Timeout::TcpSynSent | Timeout::TcpTimeWait => 30,
+            Timeout::TcpSynRecv => 20,
+            // RFC 5382 asks for 2 h 4 min; the longest of Linux's keepalive is 2 h and 9 × 75 s.
+            Timeout::TcpEstablished => 7_875,
+            Timeout::TcpFinWait => 45,
+            // DNS clients try again after 5 s and give up after 15.
+            Timeout::TcpLastAck | Timeout::Udp => 15,
+            Timeout::TcpClose => 5,
+            Timeout::TcpMaxRetrans | Timeout::TcpUnacknowledged => 120,
+            Timeout::Icmp | Timeout::Icmpv6 => 10,
+            // An early end breaks the FIN of SNATed flows; RFC 4787 asks for 2 min; tunnels have no end to see.
+            Timeout::TcpCloseWait | Timeout::UdpStream | Timeout::Generic | Timeout::Gre | Timeout::GreStream => {
+                timeout.kernel_default()
+            }
+        }
+    }
+}
+
+/// `[relax]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relax {
+    /// `after`: how long it must have been calm before a step back, 1 min to 7 days.
+    pub after: Duration,
+}
+
+/// `[flood]`
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flood {
+    /// `detect`: whether max stays where it is in a flood. Without it every load is growth.
+    pub detect: bool,
+    /// `unreplied`: the share of entries without a reply from which on a surge may be a flood, 0.5 to 1.
+    pub unreplied: f64,
+}
+
+/// `[stop]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// `restore`: what is put back when the guard stops.
+    pub restore: Restore,
+}
+
+/// `stop.restore`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restore {
+    /// What can come back without a flow refused or a stall beyond `hash.max-stall`; `conntrack-guard restore` or the next
+    /// start does the rest.
+    WhenSafe,
+    /// Nothing: the next guard takes over. For rolling updates.
+    Keep,
+    /// Everything at once, whatever it costs but a flow: max never goes below what is in use.
+    Now,
 }
 
 /// Bounds of a setting; `None` where the operator set none.

@@ -1,13 +1,14 @@
 //! What the samples mean.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::TableReading;
+use crate::observe::{Memory, TableReading, Timeout, Timeouts};
 
 /// The state of the table and where it is going, at the time of one sample.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Estimate {
     /// Time since boot of the sample behind this estimate.
     pub at: Duration,
@@ -34,6 +35,66 @@ pub struct Estimate {
     pub resize_stall: Duration,
     /// Bytes one entry takes.
     pub entry_bytes: u64,
+    /// The timeouts in force.
+    pub timeouts: Timeouts,
+    /// What each timeout holds in the table; those of which nothing is known are not there.
+    pub states: BTreeMap<Timeout, InState>,
+    /// Entries at which the count would settle if flows came and ended as they do now (Little's law: for each state the
+    /// rate at which entries end there times its timeout); `None` without hooks.
+    pub steady: Option<u64>,
+    /// What kind of load this is.
+    pub load: Load,
+    /// The host's memory.
+    pub memory: Memory,
+    /// Whether flows are offloaded to a flowtable.
+    pub flowtables: bool,
+    /// Time since midnight, UTC.
+    pub time_of_day: Duration,
+    /// What in this sample is no evidence, and was left out.
+    pub doubts: Vec<Doubt>,
+}
+
+/// The entries whose time one timeout sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct InState {
+    /// Entries there now, estimated from the census, or from the ends and the timeout.
+    pub entries: f64,
+    /// Entries that end there, a second.
+    pub ends: f64,
+    /// The share of its entries that had no reply, 0 to 1.
+    pub unreplied: f64,
+}
+
+/// What kind of load fills the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Load {
+    /// Nothing out of the ordinary, or growth by flows that are answered, or not enough is known to tell.
+    #[default]
+    Growth,
+    /// A surge of flows that nobody answers, far above what this host sees in calm: more room would only feed it.
+    Flood {
+        /// Their share of the entries, 0 to 1.
+        unreplied: f64,
+        /// Their sources among the entries looked at.
+        sources: u64,
+    },
+}
+
+/// A reading that is no evidence of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Doubt {
+    /// It was taken at the same time as the last one, or before it.
+    Time,
+    /// It came so late that nobody knows what was in between: the host was suspended, or the guard was held up.
+    Late,
+    /// A counter went backwards: the programs were loaded anew, or the reading was wrong.
+    Backwards,
+    /// A counter moved further than any traffic moves it.
+    Jump,
+    /// A signal that was there is gone.
+    Missing,
 }
 
 /// Chain lengths at insert over the last 10 s, both directions together.

@@ -1,9 +1,10 @@
 //! From one sample to the next: where the table is going.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::chains::RecentChains;
-use super::estimate::Estimate;
+use super::estimate::{Estimate, Load};
 use super::rates::Rates;
 use crate::observe::{Sample, TableFull, TableReading};
 
@@ -40,6 +41,14 @@ impl Model {
             chains: self.chains.add(sample),
             resize_stall: resize_stall(sample.table.count),
             entry_bytes: sample.entry_bytes,
+            timeouts: sample.timeouts.clone(),
+            states: BTreeMap::new(),
+            steady: None,
+            load: Load::default(),
+            memory: sample.memory,
+            flowtables: sample.flowtables,
+            time_of_day: sample.time_of_day,
+            doubts: Vec::new(),
         }
     }
 }

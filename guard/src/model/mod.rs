@@ -9,5 +9,5 @@ mod rates;
 #[cfg(test)]
 mod tests;
 
-pub use estimate::{ChainStats, Estimate, Skew};
+pub use estimate::{ChainStats, Doubt, Estimate, InState, Load, Skew};
 pub use forecast::{Model, resize_stall};

@@ -11,8 +11,9 @@ fn sample(millis: u64, count: u64) -> Sample {
         table: TableReading { max: 65_536, buckets: 16_384, count },
         stats: StatTotals::default(),
         hooks: None,
-        memory: Memory { total: 1 << 30, available: 1 << 29 },
+        memory: Memory { total: 1 << 30, available: 1 << 29, pressure: None },
         entry_bytes: 320,
+        ..Sample::default()
     }
 }
 

@@ -23,7 +23,18 @@ pub fn read(root: &Path) -> Result<Memory, Error> {
     let path = root.join("proc/meminfo");
     let meminfo = Meminfo::from_file(&path).map_err(|error| Error::Content { path, item: error.to_string() })?;
     // Kernels since 3.14 all have MemAvailable.
-    Ok(Memory { total: meminfo.mem_total, available: meminfo.mem_available.unwrap_or(meminfo.mem_free) })
+    Ok(Memory {
+        total: meminfo.mem_total,
+        available: meminfo.mem_available.unwrap_or(meminfo.mem_free),
+        pressure: pressure(root),
+    })
+}
+
+/// `some avg10=…` of /proc/pressure/memory (`psi_show` in kernel/sched/psi.c), per cent.
+fn pressure(root: &Path) -> Option<f64> {
+    let text = fs::read_to_string(root.join("proc/pressure/memory")).ok()?;
+    let some = text.lines().find_map(|line| line.strip_prefix("some "))?;
+    some.split(' ').find_map(|cell| cell.strip_prefix("avg10="))?.parse().ok().filter(|share: &f64| share.is_finite())
 }
 
 /// Bytes one entry takes: its share of a slab of the cache `nf_conntrack`, and its extensions.
@@ -81,6 +92,10 @@ mod tests {
                     Writeback: 0 kB\nMapped: 0 kB\nSlab: 0 kB\nCommitted_AS: 0 kB\nVmallocTotal: 0 kB\n\
                     VmallocUsed: 0 kB\nVmallocChunk: 0 kB\n";
         fs::write(root.path().join("proc/meminfo"), text).unwrap();
-        assert_eq!(read(root.path()).unwrap(), Memory { total: 1_024_000, available: 512_000 });
+        assert_eq!(read(root.path()).unwrap(), Memory { total: 1_024_000, available: 512_000, pressure: None });
+        fs::create_dir(root.path().join("proc/pressure")).unwrap();
+        let text = "some avg10=1.25 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.50 avg60=0.00 avg300=0.00 total=1\n";
+        fs::write(root.path().join("proc/pressure/memory"), text).unwrap();
+        assert_eq!(read(root.path()).unwrap().pressure, Some(1.25));
     }
 }

@@ -1,21 +1,26 @@
 //! Kernel counters and proc files → one timestamped [`Sample`]. Nothing here judges a reading; `model` does.
 
+mod census;
 mod error;
 pub mod memory;
 mod sample;
 pub mod stats;
 pub mod table;
+pub mod timeouts;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
+pub use census::{Census, InState};
 pub use error::Error;
 pub use sample::{
     CHAIN_LENGTHS, Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, Sample,
     StatTotals, TableFull, TableReading,
 };
+
+pub use timeouts::{Timeout, Timeouts};
 
 use crate::kernel::Hooks;
 
@@ -51,6 +56,10 @@ impl Observer {
             hooks,
             memory: memory::read(&self.root)?,
             entry_bytes: self.entry_bytes,
+            timeouts: timeouts::read(&self.root)?,
+            census: None,
+            flowtables: flowtables(&self.root),
+            time_of_day: time_of_day(),
         })
     }
 }
@@ -59,4 +68,18 @@ impl Observer {
 pub fn since_boot() -> Duration {
     // The clock exists since Linux 2.6.39: there is no error to answer.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+}
+
+/// Time since midnight, UTC.
+fn time_of_day() -> Duration {
+    const DAY: u64 = 24 * 60 * 60;
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(since_epoch.as_secs() % DAY)
+}
+
+/// Whether nf_flow_table is loaded and somebody uses it: third column of /proc/modules (`m_show` in kernel/module/procfs.c).
+fn flowtables(root: &Path) -> bool {
+    let modules = std::fs::read_to_string(root.join("proc/modules")).unwrap_or_default();
+    let mut lines = modules.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    lines.any(|cells| cells.first() == Some(&"nf_flow_table") && cells.get(2).is_some_and(|users| *users != "0"))
 }

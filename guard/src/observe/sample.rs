@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::{Census, Timeouts};
 
 /// Chain lengths are counted exactly from 0 to `CHAIN_LENGTHS - 2` entries; the last place counts all longer ones.
 /// The kernel refuses inserts into chains longer than 50 + random(30) (`MIN_CHAINLEN`, `MAX_CHAINLEN` in
@@ -12,7 +14,7 @@ use serde::Serialize;
 pub const CHAIN_LENGTHS: usize = guard_ebpf::CHAIN_LENGTHS;
 
 /// All that one tick read. Counters only grow, from an origin that is unknown: use differences of two samples.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// Time since boot (`CLOCK_BOOTTIME`) at which the reading was taken.
     pub at: Duration,
@@ -26,10 +28,18 @@ pub struct Sample {
     pub memory: Memory,
     /// Bytes one entry takes: the slab object and its extensions.
     pub entry_bytes: u64,
+    /// The timeouts in force.
+    pub timeouts: Timeouts,
+    /// The last look at the entries themselves, however old; `None` before the first, or where ctnetlink is not there.
+    pub census: Option<Census>,
+    /// Whether flows are offloaded to a flowtable (nf_flow_table is loaded and in use), which gives them long timeouts.
+    pub flowtables: bool,
+    /// Time since midnight, UTC: for what the policy allows at certain hours only.
+    pub time_of_day: Duration,
 }
 
 /// `nf_conntrack_max`, `nf_conntrack_buckets` and `nf_conntrack_count`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableReading {
     /// Entries this namespace's table may hold; 0 means "no limit" on kernels before 6.19.
     pub max: u64,
@@ -40,7 +50,7 @@ pub struct TableReading {
 }
 
 /// Sums over all CPUs of `/proc/net/stat/nf_conntrack`, unwrapped to 64 bits since the guard started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatTotals {
     /// Packets dropped because the table was full (or memory ran out), and lost clashes.
     pub drop: u64,
@@ -56,7 +66,7 @@ pub struct StatTotals {
 
 /// Sums over all CPUs of what the programs counted since they were attached, in all network namespaces. `None`: that
 /// signal has no program here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookTotals {
     /// Entries put into the table by `__nf_conntrack_hash_insert`: packets' and ctnetlink's.
     pub inserts: Option<u64>,
@@ -83,7 +93,7 @@ pub struct HookTotals {
 }
 
 /// Inserts by network namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
     /// By the namespace's inode number, as `/proc/PID/ns/net` shows it.
     pub inserts: BTreeMap<u32, u64>,
@@ -92,7 +102,7 @@ pub struct Namespaces {
 }
 
 /// Other entries found in the chains of the inserts that were walked: index = length, value = chains.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chains {
     /// One insert in so many was walked.
     pub one_in: u64,
@@ -103,7 +113,7 @@ pub struct Chains {
 }
 
 /// Entries freed that had been in the table, each pair without and with ASSURED.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destroys {
     /// TCP, by the number of the last state (`enum tcp_conntrack`).
     pub tcp: [[u64; 2]; guard_ebpf::TCP_STATES],
@@ -126,7 +136,7 @@ impl Destroys {
 }
 
 /// `early_drop`, which is called when the table is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableFull {
     /// New flows refused because nothing could be evicted.
     pub refused: u64,
@@ -136,7 +146,7 @@ pub struct TableFull {
 }
 
 /// One sample of the flows that a full table refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedFlow {
     /// Where it came from.
     pub source: IpAddr,
@@ -151,7 +161,7 @@ pub struct RefusedFlow {
 }
 
 /// `nf_ct_resolve_clash`: two packets of one new flow met.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clashes {
     /// The later packet was dropped.
     pub lost: u64,
@@ -162,7 +172,7 @@ pub struct Clashes {
 }
 
 /// The hash table was resized, or should have been.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResizeEvent {
     /// Time since boot at which it was done.
     pub at: Duration,
@@ -182,11 +192,14 @@ pub struct ResizeEvent {
     pub result: i32,
 }
 
-/// From `/proc/meminfo`, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// The host's memory: `/proc/meminfo`, bytes, and `/proc/pressure/memory`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// `MemTotal`.
     pub total: u64,
     /// `MemAvailable`.
     pub available: u64,
+    /// The share of the last 10 s, per cent, in which some task waited for memory (`some avg10` of
+    /// /proc/pressure/memory); `None` on kernels without PSI.
+    pub pressure: Option<f64>,
 }

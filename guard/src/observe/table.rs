@@ -19,7 +19,7 @@ pub fn read(root: &Path) -> Result<TableReading, Error> {
 }
 
 /// A file that holds one unsigned number.
-fn number(path: PathBuf) -> Result<u64, Error> {
+pub(super) fn number(path: PathBuf) -> Result<u64, Error> {
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(source) => return Err(Error::Read { path, source }),

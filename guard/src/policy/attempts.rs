@@ -49,8 +49,8 @@ pub(super) fn admit(
     let again = |tries| Some(Attempt { tries, took: attempt.took, ..fresh });
     match mode {
         // The advice stands as given; only a larger one is news.
-        Mode::Advise if change.new <= attempt.new => (last, Verdict { change: None, ..verdict }),
-        Mode::Advise => (Some(fresh), verdict),
+        Mode::Advise | Mode::Off if change.new <= attempt.new => (last, Verdict { change: None, ..verdict }),
+        Mode::Advise | Mode::Off => (Some(fresh), verdict),
         // The next step after one that took. What was undone before is not forgotten over it.
         Mode::Enforce if current >= attempt.new => (again(attempt.tries), verdict),
         Mode::Enforce if attempt.waits_at(now) => {
@@ -66,7 +66,7 @@ impl Attempt {
     fn at_value(self, current: u64, now: Duration, mode: Mode) -> Option<Self> {
         match mode {
             // Whatever stands now, somebody else set it: a new matter.
-            Mode::Advise => (current == self.old).then_some(self),
+            Mode::Advise | Mode::Off => (current == self.old).then_some(self),
             Mode::Enforce => {
                 let attempt = Self { took: self.took || current >= self.new, ..self };
                 // A clock that went back must not keep it for ever.

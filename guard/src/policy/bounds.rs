@@ -9,7 +9,7 @@ use super::limits::{Limits, table_bytes};
 use super::plan::{Change, Plan, Setting};
 use crate::figures::{bytes, grouped, time};
 use crate::model::resize_stall;
-use crate::observe::TableReading;
+use crate::observe::{TableReading, Timeouts};
 
 /// The changes of a plan that passed [`check`]. Nothing else makes one.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,9 @@ pub enum Violation {
     /// 0 means "no limit" before Linux 6.19.
     #[error("{} would be set to 0", .0.sysctl())]
     Zero(Setting),
+    /// The policy leaves this timeout alone, or this kernel does not have it.
+    #[error("{} is not the guard's to change", .0.sysctl())]
+    NotOurs(Setting),
     /// Two changes of one setting.
     #[error("{} would be set twice in one plan", .0.sysctl())]
     Twice(Setting),
@@ -101,10 +104,19 @@ pub enum Violation {
     },
 }
 
+/// The settings as they are now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InForce {
+    /// max, buckets and the count.
+    pub table: TableReading,
+    /// The timeouts.
+    pub timeouts: Timeouts,
+}
+
 /// Checks every change of `plan` by itself and all of them together, against the table as it is now: read `found` afresh
 /// just before writing.
-pub fn check(plan: &Plan, limits: &Limits, found: &TableReading, entry_bytes: u64) -> Result<Approved, Violation> {
-    let mut after = *found;
+pub fn check(plan: &Plan, limits: &Limits, found: &InForce, entry_bytes: u64) -> Result<Approved, Violation> {
+    let mut after = found.table;
     for (index, change) in plan.changes.iter().enumerate() {
         if plan.changes[..index].iter().any(|earlier| earlier.setting == change.setting) {
             return Err(Violation::Twice(change.setting));
@@ -112,16 +124,19 @@ pub fn check(plan: &Plan, limits: &Limits, found: &TableReading, entry_bytes: u6
         check_value(change, limits, found)?;
         match change.setting {
             Setting::Max => {
-                check_max(change, found)?;
+                check_max(change, &found.table)?;
                 after.max = change.new;
             }
             Setting::Buckets => {
-                check_buckets(change, limits, found)?;
+                check_buckets(change, limits, &found.table)?;
                 after.buckets = change.new;
             }
+            // Its range is all there is to check.
+            Setting::Timeout(_) => {}
         }
     }
-    if !plan.changes.is_empty() {
+    // A shorter timeout takes no memory, so it may come where the limit is not kept already.
+    if plan.changes.iter().any(|change| !matches!(change.setting, Setting::Timeout(_))) {
         if after.max == 0 {
             return Err(Violation::Unlimited);
         }
@@ -133,11 +148,15 @@ pub fn check(plan: &Plan, limits: &Limits, found: &TableReading, entry_bytes: u6
     Ok(Approved { changes: plan.changes.clone() })
 }
 
-fn check_value(change: &Change, limits: &Limits, found: &TableReading) -> Result<(), Violation> {
+fn check_value(change: &Change, limits: &Limits, found: &InForce) -> Result<(), Violation> {
     let &Change { setting, old, new, .. } = change;
     let (now, range) = match setting {
-        Setting::Max => (found.max, limits.max),
-        Setting::Buckets => (found.buckets, limits.buckets),
+        Setting::Max => (found.table.max, limits.max),
+        Setting::Buckets => (found.table.buckets, limits.buckets),
+        Setting::Timeout(timeout) => {
+            let range = limits.timeouts.get(&timeout).copied();
+            (found.timeouts.get(&timeout).copied().unwrap_or(0), range.ok_or(Violation::NotOurs(setting))?)
+        }
     };
     if new == 0 {
         return Err(Violation::Zero(setting));
@@ -177,9 +196,12 @@ fn check_buckets(change: &Change, limits: &Limits, found: &TableReading) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::limits::Range;
     use super::super::plan::Rule;
     use super::*;
+    use crate::observe::Timeout;
 
     const LIMITS: Limits = Limits {
         max: Range { floor: 1_000, ceiling: 100_000 },
@@ -187,16 +209,29 @@ mod tests {
         memory: 32 << 20,
         max_stall: Duration::from_millis(20),
         bucket_step: 512,
+        timeouts: BTreeMap::new(),
     };
     const FOUND: TableReading = TableReading { max: 8_192, buckets: 2_048, count: 2_000 };
 
     fn change(setting: Setting, old: u64, new: u64) -> Change {
-        Change { setting, old, new, rule: Rule::RaiseMax, evidence: String::new(), predicted: String::new() }
+        Change {
+            setting,
+            old,
+            new,
+            rule: Rule::RaiseMax,
+            evidence: String::new(),
+            predicted: String::new(),
+            expectation: None,
+        }
+    }
+
+    fn in_force(table: &TableReading) -> InForce {
+        InForce { table: *table, timeouts: Timeouts::new() }
     }
 
     fn verdict(changes: &[Change], found: &TableReading) -> Result<usize, Violation> {
         let plan = Plan { changes: changes.to_vec(), ..Plan::default() };
-        check(&plan, &LIMITS, found, 320).map(|approved| approved.changes().len())
+        check(&plan, &LIMITS, &in_force(found), 320).map(|approved| approved.changes().len())
     }
 
     fn max(new: u64) -> Result<usize, Violation> {
@@ -244,7 +279,7 @@ mod tests {
         let plan = Plan { changes: fits.to_vec(), ..Plan::default() };
         let tight = Limits { memory: 32_200_000, ..LIMITS };
         let over = Violation::OverMemory { needed: 32_524_288, limit: 32_200_000 };
-        assert_eq!(check(&plan, &tight, &small, 320), Err(over));
+        assert_eq!(check(&plan, &tight, &in_force(&small), 320), Err(over));
     }
 
     #[test]
@@ -263,6 +298,25 @@ mod tests {
         let busy = TableReading { max: 90_000, count: 50_000, ..FOUND };
         let stall = Violation::Stall { stall: Duration::from_millis(35), limit: LIMITS.max_stall };
         assert_eq!(verdict(&[change(Setting::Buckets, 2_048, 4_096)], &busy), Err(stall));
+    }
+
+    #[test]
+    fn a_timeout_keeps_to_its_range_and_needs_no_memory() {
+        let setting = Setting::Timeout(Timeout::TcpTimeWait);
+        let range = Range { floor: 30, ceiling: 120 };
+        let limits = Limits { memory: 1, timeouts: BTreeMap::from([(Timeout::TcpTimeWait, range)]), ..LIMITS };
+        let found = InForce { table: FOUND, timeouts: Timeouts::from([(Timeout::TcpTimeWait, 120)]) };
+        let set = |limits: &Limits, new| {
+            let plan = Plan { changes: vec![change(setting, 120, new)], ..Plan::default() };
+            check(&plan, limits, &found, 320).map(|approved| approved.changes().len())
+        };
+        assert_eq!((set(&limits, 30), set(&limits, 119)), (Ok(1), Ok(1)));
+        let out = |new| Err(Violation::OutOfBounds { setting, new, floor: 30, ceiling: 120 });
+        assert_eq!(
+            (set(&limits, 29), set(&limits, 121), set(&limits, 0)),
+            (out(29), out(121), Err(Violation::Zero(setting)))
+        );
+        assert_eq!(set(&LIMITS, 60), Err(Violation::NotOurs(setting)));
     }
 
     #[test]

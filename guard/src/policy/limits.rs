@@ -1,13 +1,14 @@
 //! The policy's bounds on the host at hand: the numbers that no plan may pass.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::{Bounds, MemoryLimit, Policy};
+use crate::config::{self, Bounds, MemoryLimit, Policy};
 use crate::figures::{bytes, grouped};
-use crate::observe::TableReading;
+use crate::observe::{TableReading, Timeout, Timeouts};
 
 /// The ceiling of max and of buckets where the policy sets none.
 const DEFAULT_CEILING: u64 = 4_194_304;
@@ -16,8 +17,9 @@ pub(super) const BUCKET_BYTES: u64 = 8;
 /// `struct nf_conn` is never smaller on 64 bits; guards against an entry size that was read as 0.
 const SMALLEST_ENTRY: u64 = 256;
 
-/// What the policy is applied to, as found when the guard started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the policy is applied to: the settings as the operator left them (where an earlier guard changed them, the
+/// originals in its journal), the rest as found when the guard started.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// The table as found.
     pub table: TableReading,
@@ -27,10 +29,12 @@ pub struct Host {
     pub entry_bytes: u64,
     /// Bytes of a memory page; the kernel rounds the number of buckets up to a page of them.
     pub page_bytes: u64,
+    /// The timeouts as found.
+    pub timeouts: Timeouts,
 }
 
 /// Effective limits: every bound a number, defaults filled in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Entries that `nf_conntrack_max` may be set to.
     pub max: Range,
@@ -42,6 +46,9 @@ pub struct Limits {
     pub max_stall: Duration,
     /// Buckets are chosen in multiples of this, so that the kernel's rounding does not lift them over a bound.
     pub bucket_step: u64,
+    /// Seconds that each timeout may be set to: from the policy's floor up to what was found. A timeout that is not here
+    /// is left alone.
+    pub timeouts: BTreeMap<Timeout, Range>,
 }
 
 /// Lowest and highest value that may be chosen, both included.
@@ -99,8 +106,21 @@ impl Limits {
             memory,
             max_stall: policy.hash.max_stall,
             bucket_step: (host.page_bytes / BUCKET_BYTES).max(1),
+            timeouts: timeout_ranges(&policy.timeouts, &host.timeouts),
         })
     }
+}
+
+/// A timeout that is at its floor or below it as found is not the guard's to touch.
+fn timeout_ranges(policy: &config::Timeouts, found: &Timeouts) -> BTreeMap<Timeout, Range> {
+    if !policy.shorten {
+        return BTreeMap::new();
+    }
+    let ranges = found.iter().filter_map(|(timeout, &found)| {
+        let floor = policy.floor(*timeout).max(1);
+        (floor < found).then_some((*timeout, Range { floor, ceiling: found }))
+    });
+    ranges.collect()
 }
 
 impl Range {
@@ -137,6 +157,7 @@ mod tests {
     use super::*;
 
     const HOST: Host = Host {
+        timeouts: Timeouts::new(),
         table: TableReading { max: 65_536, buckets: 16_384, count: 100 },
         memory_total: 4 << 30,
         entry_bytes: 320,

@@ -14,9 +14,9 @@ mod tests;
 mod tick;
 mod verdict;
 
-pub use bounds::{Approved, Violation};
+pub use bounds::{Approved, InForce, Violation};
 pub use decide::{State, decide};
 pub(crate) use limits::table_bytes;
 pub use limits::{Host, Limits, LimitsError, Range};
-pub use plan::{Change, Held, Plan, Rule, Setting};
+pub use plan::{Change, Expectation, Expected, Held, Plan, Rule, Setting, UnknownSetting};
 pub use tick::next_tick;

@@ -3,15 +3,20 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::observe::Timeout;
 
 /// A kernel setting that the guard may write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(into = "&'static str", try_from = "String")]
 pub enum Setting {
     /// `net.netfilter.nf_conntrack_max`, entries.
     Max,
     /// `net.netfilter.nf_conntrack_buckets`, buckets.
     Buckets,
+    /// A timeout, seconds.
+    Timeout(Timeout),
 }
 
 impl Setting {
@@ -20,9 +25,39 @@ impl Setting {
         match self {
             Self::Max => "nf_conntrack_max",
             Self::Buckets => "nf_conntrack_buckets",
+            Self::Timeout(timeout) => timeout.sysctl(),
+        }
+    }
+
+    /// The setting's name in a plan, in the journal and on the command line: `max`, `buckets`, or that of the timeout.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Max => "max",
+            Self::Buckets => "buckets",
+            Self::Timeout(timeout) => timeout.name(),
         }
     }
 }
+
+impl From<Setting> for &'static str {
+    fn from(setting: Setting) -> Self {
+        setting.name()
+    }
+}
+
+impl TryFrom<String> for Setting {
+    type Error = UnknownSetting;
+
+    fn try_from(name: String) -> Result<Self, UnknownSetting> {
+        let mut all = [Self::Max, Self::Buckets].into_iter().chain(Timeout::ALL.map(Self::Timeout));
+        all.find(|setting| setting.name() == name).ok_or(UnknownSetting(name))
+    }
+}
+
+/// A name that no setting has.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0:?} is no setting; known are max, buckets and the timeouts such as tcp-time-wait")]
+pub struct UnknownSetting(String);
 
 /// Which rule asks for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,6 +67,12 @@ pub enum Rule {
     RaiseMax,
     /// The table is small enough for a resize now and may grow large later.
     PresizeBuckets,
+    /// Max may not rise, so entries shall end sooner.
+    ShortenTimeout,
+    /// Calm has returned: a timeout goes back towards what it was.
+    RelaxTimeout,
+    /// Calm has returned: max goes back towards what it was.
+    RelaxMax,
 }
 
 impl Rule {
@@ -40,6 +81,9 @@ impl Rule {
         match self {
             Self::RaiseMax => "raise-max",
             Self::PresizeBuckets => "presize-buckets",
+            Self::ShortenTimeout => "shorten-timeout",
+            Self::RelaxTimeout => "relax-timeout",
+            Self::RelaxMax => "relax-max",
         }
     }
 }
@@ -59,6 +103,30 @@ pub struct Change {
     pub evidence: String,
     /// What should follow, as one line for people.
     pub predicted: String,
+    /// The same as a figure that will be held against what comes; `None` where nothing can be measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expectation: Option<Expectation>,
+}
+
+/// What a change should bring about, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expectation {
+    /// Of what.
+    pub of: Expected,
+    /// How much, in the unit of `of`.
+    pub value: u64,
+    /// Time since boot at which to look.
+    pub at: Duration,
+}
+
+/// A figure that can be predicted and then read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expected {
+    /// Entries in the table.
+    Count,
+    /// The stall of a resize, microseconds.
+    Stall,
 }
 
 /// A rule fired, but nothing may be done (or not all that it wanted): the reason. Logged when it is new, not each tick.

@@ -73,6 +73,7 @@ pub(super) fn presize_buckets(estimate: &Estimate, limits: &Limits, sizing: &Siz
             mean_chain(sizing.entries, new),
             bytes(new.saturating_mul(BUCKET_BYTES))
         ),
+        expectation: None,
     };
     Verdict { change: Some(change), ..Verdict::default() }
 }

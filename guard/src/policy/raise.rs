@@ -84,6 +84,7 @@ pub(super) fn raise_max(
             grouped(new),
             bytes(new.saturating_mul(entry_cost(estimate.entry_bytes)))
         ),
+        expectation: None,
     });
     Verdict { change, limited: over, ..stopped }
 }

@@ -55,6 +55,7 @@ fn round_up(value: u64, step: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     use super::super::limits::Range;
@@ -69,6 +70,7 @@ mod tests {
             memory,
             max_stall: Duration::from_millis(20),
             bucket_step: 512,
+            timeouts: BTreeMap::new(),
         }
     }
 

@@ -20,6 +20,7 @@ pub(super) fn estimate(count: u64, max: u64, growth: f64) -> Estimate {
         chains: None,
         resize_stall: resize_stall(count),
         entry_bytes: 320,
+        ..Estimate::default()
     }
 }
 
@@ -29,6 +30,7 @@ fn host(estimate: &Estimate) -> Host {
         memory_total: 16 << 30,
         entry_bytes: estimate.entry_bytes,
         page_bytes: 4096,
+        timeouts: estimate.timeouts.clone(),
     }
 }
 

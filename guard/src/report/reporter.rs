@@ -235,7 +235,7 @@ impl Status {
 }
 
 fn log_outcome(Outcome { change, result }: &Outcome) {
-    let Change { setting, old, new, rule, evidence, predicted } = change;
+    let Change { setting, old, new, rule, evidence, predicted, .. } = change;
     let (name, rule) = (setting.sysctl(), rule.name());
     match result {
         Effect::Applied { read_back, took } => {

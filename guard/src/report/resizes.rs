@@ -140,6 +140,7 @@ mod tests {
             rule: Rule::PresizeBuckets,
             evidence: String::new(),
             predicted: String::new(),
+            expectation: None,
         };
         Outcome { change, result }
     }

@@ -27,7 +27,7 @@ pub(super) fn decisions(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Res
 }
 
 fn decision(ChangeMade { at_ms, change, result }: &ChangeMade, now_ms: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Change { setting, old, new, rule, evidence, predicted } = change;
+    let Change { setting, old, new, rule, evidence, predicted, .. } = change;
     let ago = ms(now_ms.saturating_sub(*at_ms));
     let (name, rule) = (setting.sysctl(), rule.name());
     writeln!(f, "  {ago} ago  {name} {} -> {}  {rule}", grouped(*old), grouped(*new))?;

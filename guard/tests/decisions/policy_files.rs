@@ -45,7 +45,12 @@ fn every_key_is_taken() {
             high_water: 0.7,
             horizon: Duration::from_mins(2),
         },
-        hash: Hash { buckets: Bounds { floor: Some(1024), ceiling: Some(2048) }, max_stall: Duration::from_millis(1) },
+        hash: Hash {
+            buckets: Bounds { floor: Some(1024), ceiling: Some(2048) },
+            max_stall: Duration::from_millis(1),
+            resize_window: None,
+        },
+        ..Policy::default()
     };
     assert_eq!(parse("p.toml", text), Ok(expected));
 }
@@ -224,7 +229,8 @@ prop_compose! {
         Policy {
             mode: Mode::Enforce,
             table: Table { max, memory_limit, high_water, horizon: Duration::from_millis(horizon) },
-            hash: Hash { buckets, max_stall: Duration::from_millis(stall) },
+            hash: Hash { buckets, max_stall: Duration::from_millis(stall), resize_window: None },
+            ..Policy::default()
         }
     }
 }

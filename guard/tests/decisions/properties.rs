@@ -5,9 +5,9 @@ use std::time::Duration;
 use conntrack_guard::config::Policy;
 use conntrack_guard::model::{Estimate, Model, resize_stall};
 use conntrack_guard::observe::{
-    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading,
+    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading, Timeouts,
 };
-use conntrack_guard::policy::{Host, Limits, Plan, Setting, State, bounds, decide, next_tick};
+use conntrack_guard::policy::{Host, InForce, Limits, Plan, Setting, State, bounds, decide, next_tick};
 use proptest::prelude::*;
 
 use crate::policy_files::policy;
@@ -78,8 +78,9 @@ prop_compose! {
             table,
             stats: StatTotals { drop, early_drop, insert_failed, chain_too_long, invalid },
             hooks,
-            memory: Memory { total: memory[0], available: memory[1] },
+            memory: Memory { total: memory[0], available: memory[1], pressure: None },
             entry_bytes,
+            ..Sample::default()
         }
     }
 }
@@ -106,6 +107,7 @@ prop_compose! {
             chains: None,
             resize_stall: resize_stall(table.count),
             entry_bytes,
+            ..Estimate::default()
         }
     }
 }
@@ -114,7 +116,7 @@ prop_compose! {
 fn limits(policy: &Policy, table: TableReading, memory_total: u64) -> Option<Limits> {
     // 64 KiB pages are the other size in use.
     let page_bytes = if memory_total.is_multiple_of(2) { 4096 } else { 65_536 };
-    Limits::new(policy, &Host { table, memory_total, entry_bytes: 320, page_bytes }).ok()
+    Limits::new(policy, &Host { table, memory_total, entry_bytes: 320, page_bytes, timeouts: Timeouts::new() }).ok()
 }
 
 fn apply(plan: &Plan, table: &mut TableReading) {
@@ -122,12 +124,14 @@ fn apply(plan: &Plan, table: &mut TableReading) {
         match change.setting {
             Setting::Max => table.max = change.new,
             Setting::Buckets => table.buckets = change.new,
+            Setting::Timeout(_) => {}
         }
     }
 }
 
 fn check_plan(plan: &Plan, limits: &Limits, estimate: &Estimate) -> Result<(), TestCaseError> {
-    let verdict = bounds::check(plan, limits, &estimate.table, estimate.entry_bytes);
+    let found = InForce { table: estimate.table, timeouts: estimate.timeouts.clone() };
+    let verdict = bounds::check(plan, limits, &found, estimate.entry_bytes);
     prop_assert!(verdict.is_ok(), "{:?} for {plan:?} with {limits:?} on {estimate:?}", verdict.err());
     for change in &plan.changes {
         prop_assert!(change.new > change.old && change.old > 0, "{change:?}");

@@ -4,19 +4,27 @@ use std::time::Duration;
 
 use conntrack_guard::config::Policy;
 use conntrack_guard::model::Model;
-use conntrack_guard::observe::{Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading};
-use conntrack_guard::policy::{Host, Limits, Plan, Setting, State, bounds, decide, next_tick};
+use conntrack_guard::observe::{Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading, Timeouts};
+use conntrack_guard::policy::{Host, InForce, Limits, Plan, Setting, State, bounds, decide, next_tick};
 
-pub const MEMORY: Memory = Memory { total: 64 << 30, available: 32 << 30 };
+pub const MEMORY: Memory = Memory { total: 64 << 30, available: 32 << 30, pressure: None };
 pub const ENTRY_BYTES: u64 = 320;
 
 /// A sample without hooks.
 pub fn sample(at: Duration, table: TableReading) -> Sample {
-    Sample { at, table, stats: StatTotals::default(), hooks: None, memory: MEMORY, entry_bytes: ENTRY_BYTES }
+    Sample {
+        at,
+        table,
+        stats: StatTotals::default(),
+        hooks: None,
+        memory: MEMORY,
+        entry_bytes: ENTRY_BYTES,
+        ..Sample::default()
+    }
 }
 
 pub fn host(table: TableReading) -> Host {
-    Host { table, memory_total: MEMORY.total, entry_bytes: ENTRY_BYTES, page_bytes: 4096 }
+    Host { table, memory_total: MEMORY.total, entry_bytes: ENTRY_BYTES, page_bytes: 4096, timeouts: Timeouts::new() }
 }
 
 /// The table, its clock and the guard.
@@ -77,11 +85,13 @@ impl Simulation {
         let estimate = self.model.observe(&sample);
         let (state, plan) = decide(&self.state, &estimate, &self.policy, &self.limits);
         self.state = state;
-        let approved = bounds::check(&plan, &self.limits, &self.table, ENTRY_BYTES).unwrap();
+        let found = InForce { table: self.table, timeouts: Timeouts::new() };
+        let approved = bounds::check(&plan, &self.limits, &found, ENTRY_BYTES).unwrap();
         for change in approved.changes() {
             match change.setting {
                 Setting::Max => self.table.max = change.new,
                 Setting::Buckets => self.table.buckets = change.new,
+                Setting::Timeout(_) => {}
             }
         }
         let wait = next_tick(&estimate, &plan);

@@ -20,6 +20,7 @@ fn sample(millis: u64, count: u64, original: &[(usize, u64)], reply: &[(usize, u
         hooks: Some(HookTotals { chains: Some(chains), ..HookTotals::default() }),
         memory: Memory::default(),
         entry_bytes: 384,
+        ..Sample::default()
     }
 }
 

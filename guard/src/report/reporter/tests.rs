@@ -8,6 +8,7 @@ use crate::observe::{
     TableReading,
 };
 use crate::policy::{Range, Rule};
+use std::collections::BTreeMap;
 
 /// A status on proc readings with something in every part.
 pub(crate) fn status() -> Status {
@@ -95,6 +96,7 @@ fn started(found: &Sample, hooks: Result<&[Attached], String>) -> Reporter {
         memory: 400 << 20,
         max_stall: Duration::from_millis(20),
         bucket_step: 512,
+        timeouts: BTreeMap::new(),
     };
     let horizon = Duration::from_secs(10);
     Reporter::new(&Start { mode: Mode::Enforce, limits: &limits, horizon, found, hooks })
@@ -115,8 +117,9 @@ pub(crate) fn sample(seconds: u64, count: u64) -> Sample {
         table: TableReading { max: 65_536, buckets: 16_384, count },
         stats: StatTotals { drop: seconds, early_drop: 2 * seconds, ..StatTotals::default() },
         hooks: None,
-        memory: Memory { total: 4 << 30, available: 2 << 30 },
+        memory: Memory { total: 4 << 30, available: 2 << 30, pressure: None },
         entry_bytes: 384,
+        ..Sample::default()
     }
 }
 
@@ -133,6 +136,7 @@ fn estimate(sample: &Sample) -> Estimate {
         chains: None,
         resize_stall: Duration::from_millis(3),
         entry_bytes: sample.entry_bytes,
+        ..Estimate::default()
     }
 }
 
@@ -153,6 +157,7 @@ fn outcome(result: Effect) -> Outcome {
         rule: Rule::RaiseMax,
         evidence: "60,000 expected in 10 s".into(),
         predicted: "fill 46 %".into(),
+        expectation: None,
     };
     Outcome { change, result }
 }
@@ -164,6 +169,7 @@ fn reporter() -> Reporter {
         memory: 1,
         max_stall: Duration::ZERO,
         bucket_step: 512,
+        timeouts: BTreeMap::new(),
     };
     let found = sample(1, 1);
     let start = Start { mode: Mode::Enforce, limits: &limits, horizon: Duration::ZERO, found: &found, hooks: Ok(&[]) };
