@@ -65,7 +65,7 @@ constants! {
     TUPLE_DESTINATION: u32;
     /// `nf_conntrack_tuple.dst.protonum`
     TUPLE_PROTOCOL: u32;
-    /// `sk_buff._nfct`
+    /// `sk_buff._nfct`; 0: the entry behind it cannot be read.
     SKB_NFCT: u32;
     /// An insert is walked when its number on this CPU has none of these bits: 63 walks one in 64.
     WALK_MASK: u64;

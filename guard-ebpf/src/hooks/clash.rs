@@ -26,6 +26,9 @@ pub fn resolved(ctx: &impl EbpfContext, skb: Option<*const SkBuff>, verdict: u32
     // SAFETY: this CPU's slot.
     unsafe { count_interruptible(&raw mut (*slot).clashes_resolved) };
     let Some(skb) = skb else { return };
+    if SKB_NFCT.load() == 0 {
+        return;
+    }
     // The packet now belongs to the winner, or still to its own entry if that went in by the reply tuple alone.
     // SAFETY: the hooked function's own argument.
     let nfct: u64 = unsafe { Typed::field(skb, SKB_NFCT.load()) };

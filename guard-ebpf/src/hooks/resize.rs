@@ -50,6 +50,9 @@ pub fn ended(ctx: &impl EbpfContext, asked: Option<u32>, result: i32) {
 #[inline(always)]
 fn buckets() -> u32 {
     let variable = TABLE_SIZE.load() as *const Node;
-    // SAFETY: the helper checks the address; at address 0 there is nothing, which reads as 0.
+    if variable.is_null() {
+        return 0;
+    }
+    // SAFETY: the helper checks the address.
     unsafe { Probed::field(variable, 0) }
 }

@@ -62,6 +62,9 @@ pub enum Error {
         /// The end of the verifier's log.
         log: String,
     },
+    /// `bpf_probe_read_kernel` is not to be had: lockdown in mode "confidentiality" takes it away from all programs.
+    #[error("this kernel lets no program read its memory by address (lockdown=confidentiality)")]
+    NoHelper,
     /// A `bpf(2)` command failed.
     #[error("{command}: {source}{}", hint(source))]
     Syscall {

@@ -8,7 +8,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use serde::Serialize;
 
 use super::kernel_log::{self, KernelLog};
-use super::object::{KernelHalf, Maps, syscall};
+use super::object::{KernelHalf, Maps, Restrictions, syscall};
 use super::refused::OnDemand;
 use super::selftest::{self, Verdict};
 use super::signals::{BackEnd, How, Program, SAMPLED, Signal, Walk, programs};
@@ -44,6 +44,8 @@ pub struct Hooks {
     signals: Vec<Attached>,
     /// One insert in so many is walked; 0: none.
     walked: u64,
+    /// Whether clashes tell which of them went in by the reply tuple alone.
+    reply_only: bool,
     programs: Vec<Attachment>,
     /// Samples refused flows, when there are any.
     refused_flows: Option<OnDemand>,
@@ -73,25 +75,35 @@ impl Hooks {
         // may not be raised, the loads say so.
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         let symbols = Symbols::read(Path::new("/"));
-        let (mut hooks, union_refused) = Self::attach_as(options, symbols, false)?;
-        if union_refused {
-            // Verifiers of older kernels refuse the load of the TCP state through its union.
-            drop(hooks);
-            hooks = Self::attach_as(options, symbols, true)?.0;
-        }
+        let mut restrictions = Restrictions::default();
+        let mut hooks = loop {
+            let (hooks, found) = Self::attach_as(options, symbols, restrictions)?;
+            if found == restrictions {
+                break hooks;
+            }
+            // Once more from the beginning, with what this verifier allows.
+            restrictions = found;
+        };
         hooks.prove(symbols.ctnetlink);
         Ok(hooks)
     }
 
-    /// The answer's second part: whether the verifier refused to read through a union.
-    fn attach_as(options: Options, symbols: Symbols, union_by_helper: bool) -> Result<(Self, bool), Error> {
-        let (half, maps) = KernelHalf::prepare(symbols, union_by_helper, options.log)?;
+    /// The answer's second part: what the verifier turned out not to allow; where that is news, the first is of no use.
+    fn attach_as(
+        options: Options,
+        symbols: Symbols,
+        restrictions: Restrictions,
+    ) -> Result<(Self, Restrictions), Error> {
+        // Without the helper, addresses are of no use.
+        let symbols = if restrictions.no_helper { Symbols { table: 0, size: 0, ..symbols } } else { symbols };
+        let (half, maps) = KernelHalf::prepare(symbols, restrictions, options.log)?;
         let table_known = symbols.table != 0;
         // From the bucket there is no walk without the table's address, so then every insert is walked from its entry.
         let walk = if table_known { options.walk } else { Walk::Every };
         let mut hooks = Self {
             signals: Vec::new(),
             walked: 0,
+            reply_only: false,
             programs: Vec::new(),
             refused_flows: None,
             log: None,
@@ -125,15 +137,12 @@ impl Hooks {
         if options.log {
             hooks.log = hooks.programs.iter().find_map(|attached| kernel_log::of(&attached.program));
         }
-        let union_refused = !union_by_helper
-            && errors.iter().any(|(signal, back_end, error)| {
-                let program = (*signal, *back_end);
-                program == (Signal::Destroys, BackEnd::Tracing) && matches!(error, Error::Verifier { .. })
-            });
+        hooks.reply_only = !restrictions.no_helper && hooks.back_end(Signal::Clashes) == Some(BackEnd::Tracing);
+        let found = restrictions.with(&errors);
         let none = hooks.signals.iter().all(|row| row.back_end.is_none());
         match errors.into_iter().next() {
-            Some((_, _, error)) if none && !union_refused => Err(error),
-            _ => Ok((hooks, union_refused)),
+            Some((_, _, error)) if none && found == restrictions => Err(error),
+            _ => Ok((hooks, found)),
         }
     }
 
@@ -247,8 +256,7 @@ impl Hooks {
             clashes: on(Signal::Clashes).then(|| Clashes {
                 lost: sum.slot.clashes_lost,
                 resolved: sum.slot.clashes_resolved,
-                reply_only: (self.back_end(Signal::Clashes) == Some(BackEnd::Tracing))
-                    .then_some(sum.slot.reply_only_inserts),
+                reply_only: self.reply_only.then_some(sum.slot.reply_only_inserts),
             }),
             strayed: sum.slot.strayed,
             missed: self.missed(),
@@ -271,6 +279,19 @@ impl Hooks {
     /// Kernels that do not count skipped runs say 0.
     fn missed(&self) -> u64 {
         self.programs.iter().filter_map(|attached| sys::skipped_runs(&attached.program).ok()).sum()
+    }
+}
+
+impl Restrictions {
+    /// With what these refusals tell.
+    fn with(self, refusals: &[(Signal, BackEnd, Error)]) -> Self {
+        let any = |told: fn(&(Signal, BackEnd, Error)) -> bool| refusals.iter().any(told);
+        Self {
+            no_helper: self.no_helper || any(|(.., error)| matches!(error, Error::NoHelper)),
+            // Verifiers of older kernels refuse the load of the TCP state through its union.
+            no_unions: self.no_unions
+                || any(|refusal| matches!(refusal, (Signal::Destroys, BackEnd::Tracing, Error::Verifier { .. }))),
+        }
     }
 }
 

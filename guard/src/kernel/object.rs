@@ -61,10 +61,18 @@ pub struct Maps {
     _others: Vec<MapData>,
 }
 
+/// What this kernel's verifier does not let programs do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restrictions {
+    /// Load a field through a union; a helper does it instead.
+    pub no_unions: bool,
+    /// Call the helper that reads memory by address: what needs it is left out.
+    pub no_helper: bool,
+}
+
 impl KernelHalf {
-    /// Reads the layouts from BTF and makes the maps. `union_by_helper`: for verifiers that refuse loads through a union;
-    /// `log`: with the debug lines.
-    pub fn prepare(symbols: Symbols, union_by_helper: bool, log: bool) -> Result<(Self, Maps), Error> {
+    /// Reads the layouts from BTF and makes the maps. `log`: with the debug lines.
+    pub fn prepare(symbols: Symbols, restrictions: Restrictions, log: bool) -> Result<(Self, Maps), Error> {
         let root = Path::new("/");
         let own = root.join("sys/kernel/btf").join(MODULE).exists();
         let btf = Btf::read(root, own.then_some(MODULE))?;
@@ -79,7 +87,7 @@ impl KernelHalf {
 
         let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
         let level = if log { Level::Debug as u8 } else { 0 };
-        set_constants(&mut object, &btf, union_by_helper, level, symbols)?;
+        set_constants(&mut object, &btf, restrictions, level, symbols)?;
         let cpus = aya::util::nr_cpus().map_err(|(file, source)| syscall(&format!("reading {file}"), source))?;
         let made = make_maps(&mut object, cpus, log)?;
         relocate(&mut object, &made)?;
@@ -98,6 +106,11 @@ impl KernelHalf {
         sys::load(&described, &code.instructions).map_err(|(source, log)| {
             if log.is_empty() {
                 return syscall(&format!("BPF_PROG_LOAD for {}", program.function), source);
+            }
+            let helper = "bpf_probe_read_kernel#";
+            if ["cannot use helper ", "unknown func "].iter().any(|refusal| log.contains(&format!("{refusal}{helper}")))
+            {
+                return Error::NoHelper;
             }
             let tail: Vec<_> = log.lines().rev().take(20).collect();
             let log = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
@@ -123,12 +136,12 @@ impl KernelHalf {
 fn set_constants(
     object: &mut Object,
     btf: &Btf,
-    union_by_helper: bool,
+    restrictions: Restrictions,
     level: u8,
     symbols: Symbols,
 ) -> Result<(), Error> {
     let mut values: Vec<(&str, Vec<u8>)> = vec![
-        ("UNION_BY_HELPER", u32::from(union_by_helper).to_ne_bytes().to_vec()),
+        ("UNION_BY_HELPER", u32::from(restrictions.no_unions).to_ne_bytes().to_vec()),
         (aya_log::LEVEL, vec![level]),
         ("WALK_MASK", (SAMPLED - 1).to_ne_bytes().to_vec()),
         ("HASH_TABLE", symbols.table.to_ne_bytes().to_vec()),
@@ -136,6 +149,10 @@ fn set_constants(
     ];
     for (name, of, path) in OFFSETS {
         values.push((name, btf.offset(of, path)?.to_ne_bytes().to_vec()));
+    }
+    if restrictions.no_helper {
+        // What lies behind this pointer has no type, so only the helper reads it.
+        values.push(("SKB_NFCT", 0_u32.to_ne_bytes().to_vec()));
     }
     let values: HashMap<&str, (&[u8], bool)> =
         values.iter().map(|(name, bytes)| (*name, (bytes.as_slice(), true))).collect();
