@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use crate::actuate::{Access, Found, Journal, Restored, Settings, find_journal, restore};
 use crate::cli::{CheckArgs, Failure, RestoreArgs, StatusArgs, SupportArgs};
 use crate::observe::table;
-use crate::report::{self, ClientError};
+use crate::report::{self, Answer, ClientError};
 use crate::ui::{self, StatusScreen, SupportScreen, unguarded};
 use crate::{config, kernel};
 
@@ -16,8 +16,12 @@ const ROOT: &str = "/";
 /// `status`
 pub fn status(args: &StatusArgs) -> Result<(), Failure> {
     match report::ask(report::socket()) {
-        Ok(status) if args.json => print_json(&status),
-        Ok(status) => print(&StatusScreen(&status).to_string()),
+        Ok(answer) if args.json => print_json(&answer),
+        Ok(Answer::Status(status)) => print(&StatusScreen(&status).to_string()),
+        Ok(Answer::Waiting(guard)) => print(&format!(
+            "conntrack-guard {} waits for nf_conntrack (process {}): {}\n",
+            guard.guard, guard.pid, guard.waiting
+        )),
         Err(error) => {
             // Whatever is wrong with the guard, the table is what the question was about.
             if let Ok(table) = table::read(Path::new(ROOT))

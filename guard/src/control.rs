@@ -67,6 +67,12 @@ impl Control {
         policy::next_tick(&estimate, &plan)
     }
 
+    /// Whether the kernel has no connection tracking any more. Programs that were attached to it are dead for good then,
+    /// though kprobes do not say so.
+    pub fn table_is_gone(&self) -> bool {
+        !table::is_there(&self.root)
+    }
+
     /// Puts back what was changed. Waits for a write that is still under way.
     pub async fn restore(&self) -> Vec<Restored> {
         self.with_actuator(|actuator| actuator.restore()).await

@@ -1,6 +1,8 @@
 //! `conntrack-guard run`: starts the parts in the order in which nothing is changed before everything is checked, ticks,
 //! and on a signal puts everything back.
 
+mod waiting;
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::actuate::{Access, Actuator, DryRun, Inherited, Live, Settings};
+use crate::actuate::{Actuator, DryRun, Inherited, Live, Settings};
 use crate::cli::{Failure, RunArgs};
 use crate::config::{self, Policy};
 use crate::control::Control;
@@ -28,32 +30,51 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     report::log::start(args.log_format, args.verbose);
     let root = Path::new("/");
     let (policy, mode) = policy(args)?;
-    let access = Access::take(root)?;
-    let found = Observer::new(root, None).sample().context("cannot read the table")?;
-    let limits = limits(&policy, &found)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
         // Before anything is changed: a signal from here on is a stop and not a death.
         let mut stop = Stop::listen()?;
-        let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
-        let actuator = actuator(mode, root, &args.state_dir, &policy)?;
-        let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk, log: args.verbose });
-        let told = hooks.as_ref().map(Hooks::signals).map_err(ToString::to_string);
-        let start = Start { mode, limits: &limits, horizon: policy.table.horizon, found: &found, hooks: told };
-        let reporter = Reporter::new(&start);
-        let server = tokio::spawn(server.run(reporter.status()));
-        let observer = Observer::new(root, hooks.ok());
-        let mut control = Control::new(root.into(), observer, policy, limits, actuator, reporter);
-        let ended = until_stopped(&mut control, &mut stop, &args.state_dir, WRITE_LIMIT).await;
-        // Takes the socket away.
-        server.abort();
-        let _ = server.await;
-        ended
+        while let Some(access) = waiting::access(root, report::socket(), &mut stop).await? {
+            match guard(args, root, &policy, mode, &mut stop).await? {
+                Ended::Stopped => break,
+                Ended::TableGone => warn!("nf_conntrack was unloaded, and its settings with it"),
+            }
+            drop(access);
+        }
+        Ok(())
     });
     // Not to wait for a write that the kernel never finishes.
     runtime.shutdown_background();
-    drop(access);
     done
+}
+
+/// Guards the table that is there now. The caller holds the right to.
+async fn guard(args: &RunArgs, root: &Path, policy: &Policy, mode: Mode, stop: &mut Stop) -> Result<Ended, Failure> {
+    let found = Observer::new(root, None).sample().context("cannot read the table")?;
+    let limits = limits(policy, &found)?;
+    let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
+    let actuator = actuator(mode, root, &args.state_dir, policy)?;
+    let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk, log: args.verbose });
+    let told = hooks.as_ref().map(Hooks::signals).map_err(ToString::to_string);
+    let start = Start { mode, limits: &limits, horizon: policy.table.horizon, found: &found, hooks: told };
+    let reporter = Reporter::new(&start);
+    let server = tokio::spawn(server.run(reporter.status()));
+    let observer = Observer::new(root, hooks.ok());
+    let mut control = Control::new(root.into(), observer, policy.clone(), limits, actuator, reporter);
+    let ended = until_stopped(&mut control, stop, &args.state_dir, WRITE_LIMIT).await;
+    // Takes the socket away.
+    server.abort();
+    let _ = server.await;
+    ended
+}
+
+/// Why the guard no longer guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// A signal came.
+    Stopped,
+    /// The module was unloaded.
+    TableGone,
 }
 
 /// The policy in force, and what becomes of its plans.
@@ -109,13 +130,13 @@ fn log_inherited(inherited: &Inherited) {
     }
 }
 
-/// Ticks; on a signal waits for the tick to end, then restores.
+/// Ticks; on a signal waits for the tick to end, then restores. There is nothing to restore where the table is gone.
 async fn until_stopped(
     control: &mut Control,
     stop: &mut Stop,
     state_dir: &Path,
     write_limit: Duration,
-) -> Result<(), Failure> {
+) -> Result<Ended, Failure> {
     loop {
         let pause = {
             let mut tick = std::pin::pin!(control.tick());
@@ -131,6 +152,9 @@ async fn until_stopped(
             }
         };
         let Some(pause) = pause else { break };
+        if control.table_is_gone() {
+            return Ok(Ended::TableGone);
+        }
         tokio::select! {
             () = sleep(pause) => {}
             () = stop.received() => break,
@@ -139,7 +163,7 @@ async fn until_stopped(
     info!("stopping");
     let all = timeout(write_limit, control.restore()).await.map_err(|_| stuck(state_dir, write_limit))?;
     report::log_restored(&all, state_dir);
-    Ok(())
+    Ok(Ended::Stopped)
 }
 
 fn stuck(state_dir: &Path, write_limit: Duration) -> Failure {

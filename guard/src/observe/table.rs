@@ -8,6 +8,11 @@ use super::{Error, TableReading};
 /// Where the sysctls are below the root.
 pub const DIRECTORY: &str = "proc/sys/net/netfilter";
 
+/// Whether the kernel below `root` tracks connections.
+pub fn is_there(root: &Path) -> bool {
+    root.join(DIRECTORY).join("nf_conntrack_max").exists()
+}
+
 /// Reads max, buckets and count below `root`.
 pub fn read(root: &Path) -> Result<TableReading, Error> {
     let sysctl = |name: &str| number(root.join(DIRECTORY).join(name));

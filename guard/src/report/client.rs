@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::status::{FORMAT, Status};
+use super::status::FORMAT;
+use super::waiting::Answer;
 
 /// The guard answers from memory; longer than this means that it is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,8 +35,8 @@ pub enum Error {
     Format(String),
 }
 
-/// The status of the guard behind a socket.
-pub fn ask(socket: &Path) -> Result<Status, Error> {
+/// What the guard behind a socket answers.
+pub fn ask(socket: &Path) -> Result<Answer, Error> {
     let fail = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NotRunning,
         io::ErrorKind::PermissionDenied => Error::NotPermitted,
@@ -45,11 +46,11 @@ pub fn ask(socket: &Path) -> Result<Status, Error> {
     stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
     let mut text = String::new();
     stream.take(LONGEST).read_to_string(&mut text).map_err(fail)?;
-    let status: Status = serde_json::from_str(&text).map_err(|error| Error::Format(error.to_string()))?;
-    if status.version != FORMAT {
-        return Err(Error::Format(format!("version {}, not {FORMAT}", status.version)));
+    let answer: Answer = serde_json::from_str(&text).map_err(|error| Error::Format(error.to_string()))?;
+    if answer.version() != FORMAT {
+        return Err(Error::Format(format!("version {}, not {FORMAT}", answer.version())));
     }
-    Ok(status)
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod restored;
 mod server;
 mod signals;
 mod status;
+mod waiting;
 
 use std::path::Path;
 
@@ -23,6 +24,7 @@ pub use resizes::Resize;
 pub use restored::{finish_later, log_restored, restored_line};
 pub use server::{Error as ServerError, Server};
 pub use status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, SignalNow, Status, Table};
+pub use waiting::{Answer, Waiting};
 
 /// Where the daemon answers: fixed, because there is one guard on a host.
 pub fn socket() -> &'static Path {

@@ -1,4 +1,4 @@
-//! Answers every connection to a unix socket with the status, then closes it.
+//! Answers every connection to a unix socket with the status, or with what it waits for, then closes it.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -7,12 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-
-use super::status::Status;
 
 /// A reader that takes no more than this long gets its answer; it cannot hold the guard up.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -57,7 +56,7 @@ impl Server {
     }
 
     /// Answers until it is dropped.
-    pub async fn run(self, status: Arc<Mutex<Status>>) {
+    pub async fn run(self, status: Arc<Mutex<impl Serialize>>) {
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
@@ -87,7 +86,7 @@ impl Drop for Server {
     }
 }
 
-fn text(status: &Mutex<Status>) -> Vec<u8> {
+fn text(status: &Mutex<impl Serialize>) -> Vec<u8> {
     let status = status.lock().unwrap_or_else(PoisonError::into_inner);
     let mut text = serde_json::to_vec(&*status).unwrap_or_default();
     text.push(b'\n');
@@ -102,8 +101,8 @@ async fn answer(mut stream: UnixStream, text: Vec<u8>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::ask;
     use crate::report::tests::status;
+    use crate::report::{Answer, ask};
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -119,7 +118,7 @@ mod tests {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             let asked = path.clone();
             let answer = tokio::task::spawn_blocking(move || ask(&asked)).await.unwrap().unwrap();
-            assert_eq!(answer, status());
+            assert_eq!(answer, Answer::Status(Box::new(status())));
             server.abort();
             assert!(server.await.unwrap_err().is_cancelled());
         });

@@ -4,7 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking, in their helpers too")]
 
 mod daemon;
+mod fallback;
 mod hooks;
 mod kernel;
+mod lockdown;
+mod module;
 mod selftest;
 mod status;

@@ -158,8 +158,8 @@ fn boot(built: &Built, run: &Run, lack: Option<&Lack>, reader: &mut (dyn Write +
     // One at a time: the conntrack table and its settings are one for the whole kernel.
     command.extend([built.file.clone().into(), "--test-threads=1".into()]);
     command.extend(run.only.iter().map(OsString::from));
-    if let Some(lack) = lack {
-        command.extend(["--skip".into(), lack.tests.into()]);
+    for skipped in run.skip().into_iter().chain(lack.map(|lack| lack.tests)) {
+        command.extend(["--skip".into(), skipped.into()]);
     }
     let guest = Guest {
         kernel: run.kernel,

@@ -1,0 +1,216 @@
+//! What is missing, taken away for real: the rest stays on, and each signal says what it lacks.
+//!
+//! What the guard reads below /sys is taken from it in a mount namespace of its own; the kernel itself has it still.
+
+use std::fs;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::kernel::{Guard, binary, run, status};
+
+const BTF: &str = "/sys/kernel/btf";
+const SIGNALS: [&str; 6] = ["inserts", "chains", "destroys", "table full", "clashes", "resizes"];
+
+/// A signal of `support --json`.
+#[derive(Debug, PartialEq)]
+struct Row {
+    name: String,
+    back_end: Option<String>,
+    why: String,
+}
+
+impl Row {
+    fn is_by(&self, back_end: &str) -> bool {
+        self.back_end.as_deref() == Some(back_end)
+    }
+}
+
+/// The programs' signals after `script` has run in a mount namespace of its own.
+fn support_after(script: &str, arguments: &[&str]) -> Vec<Row> {
+    run("modprobe", &["nf_conntrack_netlink"]);
+    let mut command = hidden(script);
+    let output = command.arg(binary()).args(["support", "--json"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let rows = answer["signals"].as_array().unwrap().iter().map(|row| Row {
+        name: text(&row["name"]).unwrap(),
+        back_end: text(&row["back_end"]),
+        why: text(&row["why"]).unwrap_or_default(),
+    });
+    rows.filter(|row| SIGNALS.contains(&row.name.as_str())).collect()
+}
+
+/// Runs `script` with a mount table of its own, then the program that the caller adds.
+fn hidden(script: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"]);
+    command
+}
+
+/// A signal by name.
+fn named<'a>(rows: &'a [Row], name: &str) -> &'a Row {
+    rows.iter().find(|row| row.name == name).unwrap()
+}
+
+/// What the signals are by where nothing is missing.
+fn best() -> &'static str {
+    if fs::exists(format!("{BTF}/nf_conntrack")).unwrap() { "fentry/fexit" } else { "kprobe" }
+}
+
+/// Puts `bytes` in the place of a BTF file.
+fn replace_btf(name: &str, bytes: &[u8]) -> String {
+    let file = std::env::temp_dir().join(format!("btf-{name}"));
+    fs::write(&file, bytes).unwrap();
+    format!("mount --bind {} {BTF}/{name}", file.display())
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+#[test]
+fn nothing_is_missing_where_nothing_is_hidden() {
+    for row in support_after("true", &[]) {
+        assert!(row.is_by(best()) && !row.why.contains("self-test"), "{row:?}");
+    }
+}
+
+#[test]
+fn without_btf_no_offset_is_guessed() {
+    let hide = format!("mount -t tmpfs none {BTF}");
+    let rows = support_after(&hide, &[]);
+    assert_eq!(rows.len(), SIGNALS.len());
+    for row in rows {
+        assert!(row.back_end.is_none() && row.why.contains("no BTF at /sys/kernel/btf/vmlinux"), "{row:?}");
+    }
+    let mut guard = Guard::start_as("", hidden(&hide).arg(binary()), &[]);
+    let answer: Value = serde_json::from_slice(&status().stdout).unwrap();
+    assert_eq!(answer["back_end"]["measured"], false, "{answer}");
+    assert!(answer["back_end"]["reason"].as_str().unwrap().contains("never guessed"), "{answer}");
+    guard.signal(Signal::SIGTERM);
+    assert_eq!(guard.end().0, Some(0));
+}
+
+#[test]
+fn without_the_modules_btf_kprobes_take_over() {
+    let copy = std::env::temp_dir().join("btf-alone");
+    let copy = copy.display();
+    let hide = format!("cp {BTF}/vmlinux {copy}; mount -t tmpfs none {BTF}; cp {copy} {BTF}/vmlinux");
+    for row in support_after(&hide, &[]) {
+        assert!(row.is_by("kprobe"), "{row:?}");
+        assert!(row.name == "chains" || row.why.contains("no BTF of the module"), "{row:?}");
+    }
+}
+
+#[test]
+fn a_function_that_is_missing_takes_its_signal_alone() {
+    if best() == "kprobe" {
+        // Where there is no BTF of the module, its functions are not looked for in it.
+        return;
+    }
+    // A module's BTF takes the strings that vmlinux's has from there.
+    let hide = ["vmlinux", "nf_conntrack"].into_iter().find_map(|name| {
+        let mut bytes = fs::read(format!("{BTF}/{name}")).unwrap();
+        let at = find(&bytes, b"\0early_drop\0")?;
+        bytes[at + 1] = b'E';
+        Some(replace_btf(name, &bytes))
+    });
+    let hide = hide.unwrap();
+    for row in support_after(&hide, &[]) {
+        if row.name == "table full" {
+            assert!(row.is_by("kprobe") && row.why.contains("no function early_drop"), "{row:?}");
+        } else {
+            assert!(row.is_by("fentry/fexit"), "{row:?}");
+        }
+    }
+    for row in support_after(&hide, &["--backend", "tracing"]) {
+        let missing = row.back_end.is_none() && row.why.contains("no function early_drop");
+        assert!(if row.name == "table full" { missing } else { row.is_by("fentry/fexit") }, "{row:?}");
+    }
+}
+
+#[test]
+fn a_field_that_moved_is_found_by_the_self_test() {
+    // `protonum` said to be where `dir` is: the same type, so no verifier objects.
+    let (protonum, dir) = (144_u32, 152_u32);
+    let mut hides = Vec::new();
+    for name in ["vmlinux", "nf_conntrack"] {
+        let Ok(mut bytes) = fs::read(format!("{BTF}/{name}")) else { continue };
+        let found = members(&bytes, "protonum", protonum);
+        for at in &found {
+            bytes[*at..at + 4].copy_from_slice(&dir.to_ne_bytes());
+        }
+        if !found.is_empty() {
+            hides.push(replace_btf(name, &bytes));
+        }
+    }
+    assert!(!hides.is_empty(), "no BTF has a member protonum at bit {protonum}");
+    let rows = support_after(&hides.join("\n"), &[]);
+    let destroys = named(&rows, "destroys");
+    assert!(destroys.back_end.is_none() && destroys.why.contains("the self-test failed: 0 of 64 UDP"), "{destroys:?}");
+    for row in rows.iter().filter(|row| row.name != "destroys") {
+        assert!(row.is_by(best()), "{row:?}");
+    }
+}
+
+/// Where BTF has the offset of a member of this name and offset in bits. The member's name may be in vmlinux's BTF, on
+/// which a module's builds.
+fn members(bytes: &[u8], name: &str, offset: u32) -> Vec<usize> {
+    let word = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
+    let vmlinux = fs::read(format!("{BTF}/vmlinux")).unwrap();
+    let of_base = |at: usize| u32::from_ne_bytes(vmlinux[at..at + 4].try_into().unwrap());
+    let strings = |bytes: &[u8], header: u32, at: u32| (header + at) as usize..bytes.len();
+    let wanted = format!("\0{name}\0");
+    let base = &vmlinux[strings(&vmlinux, of_base(4), of_base(16))];
+    let own = &bytes[strings(bytes, word(4), word(16))];
+    let name = match (find(base, wanted.as_bytes()), find(own, wanted.as_bytes())) {
+        (Some(at), _) => at + 1,
+        (None, Some(at)) => of_base(20) as usize + at + 1,
+        (None, None) => return Vec::new(),
+    };
+    let types = (word(4) + word(8)) as usize..(word(4) + word(8) + word(12)) as usize;
+    let records = types.step_by(4).filter(|&at| word(at) as usize == name && word(at + 8) == offset);
+    records.map(|at| at + 8).collect()
+}
+
+#[test]
+fn kprobes_need_neither_tracefs_nor_debugfs() {
+    let hide = "umount /sys/kernel/tracing; umount /sys/kernel/debug; ! ls /sys/kernel/debug/tracing";
+    for row in support_after(hide, &["--backend", "kprobe"]) {
+        assert!(row.is_by("kprobe"), "{row:?}");
+    }
+}
+
+#[test]
+fn hidden_addresses_cost_kprobes_the_chains_alone() {
+    let file = "/proc/sys/kernel/kptr_restrict";
+    let found = fs::read_to_string(file).unwrap();
+    fs::write(file, "2").unwrap();
+    let (by_kprobe, by_best) = (support_after("true", &["--backend", "kprobe"]), support_after("true", &[]));
+    fs::write(file, found).unwrap();
+    for row in &by_kprobe {
+        let hidden = row.back_end.is_none() && row.why.contains("kernel.kptr_restrict");
+        assert!(if row.name == "chains" { hidden } else { row.is_by("kprobe") }, "{row:?}");
+    }
+    // fexit begins at the entry itself and needs no address.
+    let chains = named(&by_best, "chains");
+    assert_eq!(chains.back_end.is_some(), best() == "fentry/fexit", "{chains:?}");
+}
+
+/// The refusal of bpf(2) that hosts without CAP_BPF, or with a policy against it, give.
+#[test]
+fn a_kernel_that_refuses_bpf_is_told_so_once() {
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-bpf,-perfmon,-sys_admin", "--"]).arg(binary()).args(["support", "--json"]);
+    let output = command.output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for row in
+        answer["signals"].as_array().unwrap().iter().filter(|row| SIGNALS.iter().any(|name| row["name"] == *name))
+    {
+        assert_eq!(row["back_end"], Value::Null, "{row}");
+        assert!(row["why"].as_str().unwrap().contains("needs CAP_BPF"), "{row}");
+    }
+}
