@@ -43,7 +43,8 @@ pub enum Command {
     ///
     /// Raises nf_conntrack_max ahead of the forecast and sizes the hash table while it is small, within the policy's
     /// bounds and memory limit. Each change is logged with its reason. On a stop it puts back what it found, as far as
-    /// that drops no flow and stalls no packet. Needs root and the host's network namespace.
+    /// that drops no flow and stalls no packet; it exits with 1 if something is left to do. Needs root and the host's
+    /// network namespace. Waits for nf_conntrack where that is not loaded yet.
     Run(RunArgs),
 
     /// Show what the running guard sees, has decided and why

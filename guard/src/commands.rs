@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::actuate::{Access, Found, Journal, Restored, Settings, find_journal, restore};
+use crate::actuate::{Access, AccessError, Found, Journal, Settings, find_journal, restore};
 use crate::cli::{CheckArgs, Failure, RestoreArgs, StatusArgs, SupportArgs};
 use crate::observe::table;
 use crate::report::{self, Answer, ClientError};
@@ -12,6 +12,8 @@ use crate::ui::{self, StatusScreen, SupportScreen, unguarded};
 use crate::{config, kernel};
 
 const ROOT: &str = "/";
+/// There while the module is loaded, or where it is built in.
+const MODULE: &str = "sys/module/nf_conntrack";
 
 /// `status`
 pub fn status(args: &StatusArgs) -> Result<(), Failure> {
@@ -57,7 +59,13 @@ pub fn support(args: &SupportArgs) -> Result<(), Failure> {
 pub fn restore_settings(args: &RestoreArgs) -> Result<(), Failure> {
     let root = Path::new(ROOT);
     // A running guard would change again what is put back here.
-    let _access = Access::take(root)?;
+    let _access = match Access::take(root) {
+        // Where the module is, but not its settings, they are another namespace's.
+        Err(AccessError::NoConntrack(_)) if !root.join(MODULE).exists() => {
+            return print("nothing to put back: nf_conntrack is not loaded, and its settings went with it\n");
+        }
+        access => access?,
+    };
     let settings = Settings::new(root);
     let state_dir = &args.state_dir;
     let mut journal = match find_journal(state_dir, &settings).context("nothing is changed")? {
@@ -74,10 +82,7 @@ pub fn restore_settings(args: &RestoreArgs) -> Result<(), Failure> {
     for one in &all {
         print(&(report::restored_line(one) + "\n"))?;
     }
-    if all.iter().all(Restored::is_done) {
-        return Ok(());
-    }
-    Err(Failure::failed(anyhow::anyhow!("not everything is put back; {}", report::finish_later(state_dir))))
+    Ok(report::all_back(&all, state_dir)?)
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -162,7 +162,8 @@ async fn until_stopped(
     }
     info!("stopping");
     let all = timeout(write_limit, control.restore()).await.map_err(|_| stuck(state_dir, write_limit))?;
-    report::log_restored(&all, state_dir);
+    report::log_restored(&all);
+    report::all_back(&all, state_dir)?;
     Ok(Ended::Stopped)
 }
 
@@ -229,7 +230,26 @@ mod tests {
             });
             assert_eq!((kernel.get("nf_conntrack_max"), kernel.get("nf_conntrack_buckets")), (65536, 16384));
         }
+        what_has_to_wait_is_no_success();
         a_write_that_hangs_is_not_waited_for();
+    }
+
+    fn what_has_to_wait_is_no_success() {
+        let kernel = FakeKernel::new(65536, 65536, 65536);
+        let failure = block_on(async {
+            let mut stop = Stop::listen().unwrap();
+            let mut control = control(&kernel, config::Mode::Enforce, live(&kernel));
+            let ends = until_stopped(&mut control, &mut stop, Path::new("/state"), LIMIT);
+            let signal = async {
+                sleep(Duration::from_millis(50)).await;
+                assert!(kernel.get("nf_conntrack_max") > 65536);
+                raise(Number::SIGTERM).unwrap();
+            };
+            tokio::join!(ends, signal).0.unwrap_err()
+        });
+        assert!(kernel.get("nf_conntrack_max") > 65536, "with 65,536 entries in use");
+        let text = failure.text();
+        assert!(text.contains("not everything is put back: nf_conntrack_max;") && text.contains("/state"), "{text}");
     }
 
     fn a_write_that_hangs_is_not_waited_for() {

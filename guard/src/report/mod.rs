@@ -21,7 +21,7 @@ pub use client::{Error as ClientError, ask};
 pub use counted::{Clashes, Counted, End, InsertsByNamespace, Namespace, Refused};
 pub use reporter::{Mode, Reporter, Start};
 pub use resizes::Resize;
-pub use restored::{finish_later, log_restored, restored_line};
+pub use restored::{all_back, finish_later, log_restored, restored_line};
 pub use server::{Error as ServerError, Server};
 pub use status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, SignalNow, Status, Table};
 pub use waiting::{Answer, Waiting};

@@ -2,16 +2,25 @@
 
 use std::path::Path;
 
+use anyhow::ensure;
 use tracing::{info, warn};
 
 use crate::actuate::{Put, Restored};
 
-/// Logs what a stop put back. `state_dir` says where the rest is kept.
-pub fn log_restored(all: &[Restored], state_dir: &Path) {
+/// Logs what a stop put back.
+pub fn log_restored(all: &[Restored]) {
     for one in all {
         let line = restored_line(one);
-        if one.is_done() { info!("{line}") } else { warn!("{line}; {}", finish_later(state_dir)) }
+        if one.is_done() { info!("{line}") } else { warn!("{line}") }
     }
+}
+
+/// An error if something is left to do: the exit code is the only thing that a service manager looks at. The journal in
+/// `state_dir` keeps the rest.
+pub fn all_back(all: &[Restored], state_dir: &Path) -> anyhow::Result<()> {
+    let left: Vec<&str> = all.iter().filter(|one| !one.is_done()).map(|one| one.setting.sysctl()).collect();
+    ensure!(left.is_empty(), "not everything is put back: {}; {}", left.join(", "), finish_later(state_dir));
+    Ok(())
 }
 
 /// How to finish what a restore left.
