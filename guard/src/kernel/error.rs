@@ -22,6 +22,9 @@ pub enum Error {
     /// No fentry and fexit on this kernel.
     #[error("{0}")]
     NoTracing(String),
+    /// No back end could attach anything; why each could not.
+    #[error("{0}")]
+    Nothing(String),
     /// This back end has no way to measure it.
     #[error("no way to measure this")]
     NotByThis,
@@ -77,8 +80,8 @@ pub enum Error {
 
 fn hint(error: &io::Error) -> &'static str {
     if error.kind() == io::ErrorKind::PermissionDenied {
-        " (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN or CAP_SYS_ADMIN, no lockdown, and a kernel whose policy allows \
-         BPF tracing)"
+        " (needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN or CAP_SYS_ADMIN, no lockdown, a kernel whose policy allows BPF \
+         tracing, and before Linux 5.11 an unlimited RLIMIT_MEMLOCK)"
     } else {
         ""
     }

@@ -140,10 +140,11 @@ impl Hooks {
         hooks.reply_only = !restrictions.no_helper && hooks.back_end(Signal::Clashes) == Some(BackEnd::Tracing);
         let found = restrictions.with(&errors);
         let none = hooks.signals.iter().all(|row| row.back_end.is_none());
-        match errors.into_iter().next() {
-            Some((_, _, error)) if none && found == restrictions => Err(error),
-            _ => Ok((hooks, found)),
+        if none && found == restrictions {
+            // The inserts' reasons, one for each back end, stand for all.
+            return Err(Error::Nothing(hooks.signals.swap_remove(0).why.join("; ")));
         }
+        Ok((hooks, found))
     }
 
     /// The chains' row: the programs that count the inserts measure them.

@@ -3,7 +3,7 @@
 //! What the guard reads below /sys is taken from it in a mount namespace of its own; the kernel itself has it still.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -31,7 +31,11 @@ impl Row {
 fn support_after(script: &str, arguments: &[&str]) -> Vec<Row> {
     run("modprobe", &["nf_conntrack_netlink"]);
     let mut command = hidden(script);
-    let output = command.arg(binary()).args(["support", "--json"]).args(arguments).output().unwrap();
+    rows(&command.arg(binary()).args(["support", "--json"]).args(arguments).output().unwrap())
+}
+
+/// The programs' signals among an answer of `support --json`.
+fn rows(output: &Output) -> Vec<Row> {
     assert!(output.status.success(), "{output:?}");
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -106,11 +110,7 @@ fn without_the_modules_btf_kprobes_take_over() {
 }
 
 #[test]
-fn a_function_that_is_missing_takes_its_signal_alone() {
-    if best() == "kprobe" {
-        // Where there is no BTF of the module, its functions are not looked for in it.
-        return;
-    }
+fn tracing_loses_a_missing_function_alone() {
     // A module's BTF takes the strings that vmlinux's has from there.
     let hide = ["vmlinux", "nf_conntrack"].into_iter().find_map(|name| {
         let mut bytes = fs::read(format!("{BTF}/{name}")).unwrap();
@@ -200,17 +200,28 @@ fn hidden_addresses_cost_kprobes_the_chains_alone() {
     assert_eq!(chains.back_end.is_some(), best() == "fentry/fexit", "{chains:?}");
 }
 
+#[test]
+fn what_the_systemd_unit_leaves_is_enough() {
+    run("modprobe", &["nf_conntrack_netlink"]);
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/systemd/conntrack-guard.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+    let kept = value("CapabilityBoundingSet").split(' ');
+    let kept: String = kept.map(|name| format!(",+{}", name.trim_start_matches("CAP_").to_lowercase())).collect();
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--memlock={}", value("LimitMEMLOCK").replace("infinity", "unlimited")));
+    command.args(["setpriv", "--bounding-set", &format!("-all{kept}"), "--"]);
+    for row in rows(&command.arg(binary()).args(["support", "--json"]).output().unwrap()) {
+        assert!(row.is_by(best()) && !row.why.contains("self-test"), "{row:?}");
+    }
+}
+
 /// The refusal of bpf(2) that hosts without CAP_BPF, or with a policy against it, give.
 #[test]
 fn a_kernel_that_refuses_bpf_is_told_so_once() {
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-bpf,-perfmon,-sys_admin", "--"]).arg(binary()).args(["support", "--json"]);
-    let output = command.output().unwrap();
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    for row in
-        answer["signals"].as_array().unwrap().iter().filter(|row| SIGNALS.iter().any(|name| row["name"] == *name))
-    {
-        assert_eq!(row["back_end"], Value::Null, "{row}");
-        assert!(row["why"].as_str().unwrap().contains("needs CAP_BPF"), "{row}");
+    for row in rows(&command.output().unwrap()) {
+        assert!(row.back_end.is_none() && row.why.contains("needs CAP_BPF"), "{row:?}");
     }
 }

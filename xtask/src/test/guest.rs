@@ -158,7 +158,7 @@ fn boot(built: &Built, run: &Run, lack: Option<&Lack>, reader: &mut (dyn Write +
     // One at a time: the conntrack table and its settings are one for the whole kernel.
     command.extend([built.file.clone().into(), "--test-threads=1".into()]);
     command.extend(run.only.iter().map(OsString::from));
-    for skipped in run.skip().into_iter().chain(lack.map(|lack| lack.tests)) {
+    for skipped in run.skip().iter().chain(lack.map_or(&[][..], |lack| lack.tests)) {
         command.extend(["--skip".into(), skipped.into()]);
     }
     let guest = Guest {

@@ -67,13 +67,17 @@ pub struct Lack {
     /// As the guard's answers name it.
     pub shown: &'static str,
     /// Tests of it, by what their names begin with.
-    pub tests: &'static str,
+    pub tests: &'static [&'static str],
 }
 
 /// What Debian's kernel of this series lacks.
 pub fn lack(series: Series) -> Option<&'static Lack> {
     /// Linux 5.11 is the first with BTF of modules.
-    const TRACING: Lack = Lack { back_end: "tracing", shown: "fentry/fexit", tests: "hooks::tracing" };
+    const TRACING: Lack = Lack {
+        back_end: "tracing",
+        shown: "fentry/fexit",
+        tests: &["hooks::tracing", "fallback::tracing", "module::tracing"],
+    };
     (series == Series::V5_10).then_some(&TRACING)
 }
 
@@ -89,7 +93,8 @@ impl Run {
             self.skip().is_none_or(|alone| !name.starts_with(alone))
                 && (self.only.is_empty() || self.only.iter().any(|only| name.contains(only)))
         };
-        let there = |name: &&str| lack(self.kernel).is_none_or(|lack| !name.starts_with(lack.tests));
+        let there =
+            |name: &&str| !lack(self.kernel).is_some_and(|lack| lack.tests.iter().any(|tests| name.starts_with(tests)));
         listed.iter().map(String::as_str).filter(wanted).partition(there)
     }
 }
@@ -117,6 +122,7 @@ mod tests {
             "hooks::kprobe::every_signal_is_on",
             "hooks::tracing_every::x",
             "hooks::kprobe::x",
+            "module::tracing_x",
             "daemon::x",
             "lockdown::x",
         ];
@@ -126,10 +132,10 @@ mod tests {
             let (there, lacking) = run.split(&listed);
             (there.len(), lacking.len())
         };
-        assert_eq!(split(Series::V5_10, Scope::All), (2, 1));
-        assert_eq!(split(Series::V6_1, Scope::All), (3, 0));
+        assert_eq!(split(Series::V5_10, Scope::All), (2, 2));
+        assert_eq!(split(Series::V6_1, Scope::All), (4, 0));
         assert_eq!(split(Series::V7_2, Scope::Subset), (1, 0));
-        assert_eq!(split(WHOLE, Scope::Subset), (4, 0));
+        assert_eq!(split(WHOLE, Scope::Subset), (5, 0));
         let alone = runs(Scope::Subset).into_iter().find(|run| run.only == [ALONE]).unwrap();
         assert_eq!(alone.split(&listed).0, ["lockdown::x"]);
     }
