@@ -20,6 +20,11 @@ pub enum Setting {
 }
 
 impl Setting {
+    /// All of them: max, buckets, and the timeouts in their order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Max, Self::Buckets].into_iter().chain(Timeout::ALL.map(Self::Timeout))
+    }
+
     /// The setting's name as `sysctl` has it.
     pub fn sysctl(self) -> &'static str {
         match self {
@@ -49,8 +54,7 @@ impl TryFrom<String> for Setting {
     type Error = UnknownSetting;
 
     fn try_from(name: String) -> Result<Self, UnknownSetting> {
-        let mut all = [Self::Max, Self::Buckets].into_iter().chain(Timeout::ALL.map(Self::Timeout));
-        all.find(|setting| setting.name() == name).ok_or(UnknownSetting(name))
+        Self::all().find(|setting| setting.name() == name).ok_or(UnknownSetting(name))
     }
 }
 

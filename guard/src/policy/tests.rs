@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Host, Limits, Plan, Setting, State, decide};
+use super::{Host, Limits, Pause, Pauses, Plan, Setting, State, decide};
 use crate::config::{Bounds, MemoryLimit, Mode, Policy};
 use crate::model::{Estimate, resize_stall};
 use crate::observe::TableReading;
@@ -375,4 +375,30 @@ fn advice_is_given_once_and_again_when_more_is_wanted() {
         advice.extend(plan.changes.iter().map(|change| (second, change.new)));
     }
     assert_eq!(advice, [(0, 16_384), (50, 50_000)]);
+}
+
+#[test]
+fn a_paused_max_stays_and_was_never_asked_for() {
+    let policy = Policy::default();
+    let mut full = estimate(8_192, 8_192, 0.0);
+    let limits = Limits::new(&policy, &host(&full)).unwrap();
+    let mut pauses = Pauses::default();
+    pauses.pause(Setting::Max, Pause { until: full.at + Duration::from_mins(1), words: "until noon".to_owned() });
+    let mut state = State::default().paused(pauses);
+    for _ in 0..60 {
+        let (next, plan) = decide(&state, &full, &policy, &limits);
+        assert_eq!(values(&plan), []);
+        assert!(plan.max_blocked && reason(&plan).starts_with("paused until noon;"), "{}", reason(&plan));
+        state = next;
+        full.at += Duration::from_secs(1);
+    }
+    let (_, plan) = decide(&state, &full, &policy, &limits);
+    assert_eq!(values(&plan), [(Setting::Max, 8_192, 16_384)], "at once, as a first try");
+}
+
+#[test]
+fn off_decides_nothing() {
+    let policy = Policy { mode: Mode::Off, ..Policy::default() };
+    let full = estimate(8_192, 8_192, 1e6);
+    assert_eq!(plan_of(&policy, &full), Plan { at: full.at, ..Plan::default() });
 }
