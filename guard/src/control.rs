@@ -56,6 +56,9 @@ impl Control {
         let outcomes = match self.act(&plan, sample.entry_bytes).await {
             Ok(outcomes) => {
                 self.reporter.no_trouble();
+                for Outcome { change, result } in &outcomes {
+                    self.state.told(change.setting, result.failure());
+                }
                 outcomes
             }
             Err(what) => {
@@ -118,7 +121,7 @@ pub(crate) mod tests {
     use crate::actuate::testing::FakeKernel;
     use crate::actuate::{DryRun, Effect, Live};
     use crate::config::Mode as PolicyMode;
-    use crate::policy::{Approved, Host};
+    use crate::policy::{Approved, Host, Setting};
     use crate::report::{Mode, Start, Status};
 
     pub(crate) fn control(kernel: &FakeKernel, mode: PolicyMode, actuator: Box<dyn Actuator>) -> Control {
@@ -191,6 +194,28 @@ pub(crate) mod tests {
         });
         assert_eq!((kernel.get("nf_conntrack_max"), kernel.get("nf_conntrack_buckets")), (65536, 16384));
         assert!(!kernel.state_dir().exists());
+    }
+
+    #[test]
+    fn one_setting_that_cannot_be_written_is_said_once_and_shown_and_stops_no_other() {
+        let kernel = FakeKernel::new(20_500, 16384, 20_000);
+        for file in ["proc/sys/net/netfilter/nf_conntrack_buckets", "sys/module/nf_conntrack/parameters/hashsize"] {
+            kernel.make_read_only(file);
+        }
+        let mut control = control(&kernel, PolicyMode::Enforce, live(&kernel));
+        block_on(async {
+            for _ in 0..5 {
+                control.tick().await;
+            }
+        });
+        let now = status(&control);
+        let refused: Vec<_> = now.changes.iter().filter(|one| matches!(one.result, Effect::Refused { .. })).collect();
+        assert_eq!(refused.len(), 1, "{now:?}");
+        assert!(kernel.get("nf_conntrack_max") > 20_500, "{now:?}");
+        let held = now.held.iter().find(|one| one.held.setting == Setting::Buckets).unwrap();
+        for part in ["nf_conntrack_buckets", "parameters/hashsize", "as root", "tried again"] {
+            assert!(held.held.reason.contains(part), "{part}: {held:?}");
+        }
     }
 
     #[test]

@@ -77,6 +77,22 @@ pub enum Effect {
     Advised,
 }
 
+impl Effect {
+    /// Why the setting is not what it should be, with the way out; `None` where nothing failed. Holds no figure, so that
+    /// the same failure reads the same whatever was to be written.
+    pub fn failure(&self) -> Option<String> {
+        match self {
+            Self::Applied { .. } | Self::Advised => None,
+            Self::NoEffect { .. } => Some(
+                "the last write went through and changed nothing: another program holds this setting (look for a cgroup's \
+                 sysctl program, or for who writes it)"
+                    .into(),
+            ),
+            Self::Refused { error, way_out } => Some(format!("{error}; {way_out}")),
+        }
+    }
+}
+
 /// Durations as whole microseconds.
 mod micros {
     use std::time::Duration;

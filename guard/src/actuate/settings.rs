@@ -28,6 +28,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Two files lead to the setting, and neither could be written: what each said.
+    #[error("{0}; and {1}")]
+    Neither(Box<Error>, Box<Error>),
     /// The file holds no number.
     #[error("{path} reads {text:?}, which is no number")]
     Number {
@@ -41,8 +44,13 @@ pub enum Error {
 impl Error {
     /// What the operator can do about it.
     pub fn way_out(&self) -> &'static str {
-        let Self::Io { source, .. } = self else {
-            return "this kernel's file is not what it was up to now: please report it with the kernel's version";
+        let source = match self {
+            Self::Io { source, .. } => source,
+            // The second may be closed for a reason of its own, and either would do.
+            Self::Neither(first, _) => return first.way_out(),
+            Self::Number { .. } => {
+                return "this kernel's file is not what it was up to now: please report it with the kernel's version";
+            }
         };
         match source.raw_os_error() {
             Some(libc::EROFS) => {
@@ -105,7 +113,7 @@ impl Settings {
             // Containers often have /proc/sys read-only and /sys writable, or the other way round.
             Setting::Buckets => match self.put(BUCKETS, value) {
                 Err(first @ Error::Io { .. }) if first.is_about_the_file() => {
-                    self.put(HASHSIZE, value).map_err(|_| first)
+                    self.put(HASHSIZE, value).map_err(|second| Error::Neither(first.into(), second.into()))
                 }
                 other => other,
             },

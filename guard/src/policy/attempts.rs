@@ -29,13 +29,14 @@ pub(super) struct Attempt {
     took: bool,
 }
 
-/// Lets the change of a verdict through or holds it back. `current` is the setting's value as read now. Answers with what
-/// to remember.
+/// Lets the change of a verdict through or holds it back. `current` is the setting's value as read now. `failure`
+/// is why its last write failed, if it did. Answers with what to remember.
 pub(super) fn admit(
     last: Option<Attempt>,
     current: u64,
     now: Duration,
     mode: Mode,
+    failure: Option<&str>,
     verdict: Verdict,
 ) -> (Option<Attempt>, Verdict) {
     let last = last.and_then(|attempt| attempt.at_value(current, now, mode));
@@ -54,7 +55,7 @@ pub(super) fn admit(
         // The next step after one that took. What was undone before is not forgotten over it.
         Mode::Enforce if current >= attempt.new => (again(attempt.tries), verdict),
         Mode::Enforce if attempt.waits_at(now) => {
-            let held = Some(attempt.held(change));
+            let held = Some(attempt.held(change, failure));
             (last, Verdict { change: None, held, blocked: true, ..verdict })
         }
         Mode::Enforce => (again(attempt.tries.saturating_add(1)), verdict),
@@ -84,14 +85,18 @@ impl Attempt {
         now.checked_sub(self.at).is_some_and(|since| since < wait)
     }
 
-    fn held(&self, change: &Change) -> Held {
-        let reason = if self.took {
+    fn held(&self, change: &Change, failure: Option<&str>) -> Held {
+        let reason = if let Some(failure) = failure {
+            format!("{failure}. It is tried again, at most 60 s apart")
+        } else if self.took {
             "another program sets it back again and again; it is changed again, at most 60 s apart. Find that program \
              (kube-proxy, tuned, a cron job's sysctl) and let it leave this setting alone"
+                .to_owned()
         } else {
             "the last write did not take; it is tried again, at most 60 s apart. See the log for the write's error, or \
              for another program that writes this setting"
+                .to_owned()
         };
-        Held { setting: change.setting, rule: change.rule, reason: reason.to_owned() }
+        Held { setting: change.setting, rule: change.rule, reason }
     }
 }

@@ -1,9 +1,11 @@
 //! The whole decision of one tick.
 
+use std::collections::BTreeMap;
+
 use super::attempts::{Attempt, admit};
 use super::limits::Limits;
 use super::pause::Pauses;
-use super::plan::Plan;
+use super::plan::{Plan, Setting};
 use super::presize::presize_buckets;
 use super::raise::raise_max;
 use super::refusals::Refusals;
@@ -20,6 +22,8 @@ pub struct State {
     limited: bool,
     refusals: Refusals,
     pauses: Pauses,
+    /// Why the last write of a setting failed.
+    failures: BTreeMap<Setting, String>,
 }
 
 impl State {
@@ -27,6 +31,19 @@ impl State {
     #[must_use]
     pub fn paused(self, pauses: Pauses) -> Self {
         Self { pauses, ..self }
+    }
+
+    /// Takes in what became of a change: why it failed, with the file and the way out and no figure that moves from try to
+    /// try; `None` where the kernel has it.
+    pub fn told(&mut self, setting: Setting, failure: Option<String>) {
+        match failure {
+            Some(failure) => self.failures.insert(setting, failure),
+            None => self.failures.remove(&setting),
+        };
+    }
+
+    fn failure(&self, setting: Setting) -> Option<&str> {
+        self.failures.get(&setting).map(String::as_str)
     }
 }
 
@@ -46,17 +63,19 @@ pub fn decide(state: &State, estimate: &Estimate, policy: &Policy, limits: &Limi
     let raise = raise_max(estimate, policy, limits, &sizing, refusals, state.limited);
     let limited = raise.limited;
     let raise = state.pauses.hold(raise, estimate.at);
-    let (max, raise) = admit(state.max, table.max, estimate.at, policy.mode, raise);
+    let (max, raise) = admit(state.max, table.max, estimate.at, policy.mode, state.failure(Setting::Max), raise);
     let max_after = raise.change.as_ref().map_or(table.max, |change| change.new);
 
     let presize = presize_buckets(estimate, limits, &sizing, max_after);
     let presize = state.pauses.hold(presize, estimate.at);
-    let (buckets, presize) = admit(state.buckets, table.buckets, estimate.at, policy.mode, presize);
+    let failure = state.failure(Setting::Buckets);
+    let (buckets, presize) = admit(state.buckets, table.buckets, estimate.at, policy.mode, failure, presize);
 
     let mut plan = Plan { at: estimate.at, max_blocked: raise.blocked, ..Plan::default() };
     for verdict in [raise, presize] {
         plan.changes.extend(verdict.change);
         plan.held.extend(verdict.held);
     }
-    (State { max, buckets, limited, refusals, pauses: state.pauses.clone() }, plan)
+    let (pauses, failures) = (state.pauses.clone(), state.failures.clone());
+    (State { max, buckets, limited, refusals, pauses, failures }, plan)
 }

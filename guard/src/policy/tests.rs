@@ -211,6 +211,21 @@ fn buckets_take_only_the_memory_that_max_leaves() {
 }
 
 #[test]
+fn a_write_that_failed_is_held_with_its_reason_until_one_goes_through() {
+    let full = estimate(65_000, 65_536, 0.0);
+    let limits = Limits::new(&Policy::default(), &host(&full)).unwrap();
+    let (mut state, first) = decide(&State::default(), &full, &Policy::default(), &limits);
+    assert_eq!(first.changes[0].setting, Setting::Max);
+    state.told(Setting::Max, Some("cannot write /x: read-only; mount it anew".into()));
+    let soon = Estimate { at: full.at + Duration::from_millis(500), ..full.clone() };
+    let (mut state, plan) = decide(&state, &soon, &Policy::default(), &limits);
+    assert_eq!(values(&plan), []);
+    assert!(reason(&plan).starts_with("cannot write /x: read-only; mount it anew. It is tried again"), "{plan:?}");
+    state.told(Setting::Max, None);
+    assert!(reason(&decide(&state, &soon, &Policy::default(), &limits).1).starts_with("the last write did not take"));
+}
+
+#[test]
 fn a_write_that_does_not_take_is_tried_ever_more_rarely() {
     let policy = Policy::default();
     let mut estimate = estimate(8_192, 8_192, 0.0);
