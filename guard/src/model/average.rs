@@ -9,12 +9,14 @@ pub(super) struct Average {
     /// Time in which old evidence loses 63 % of its weight.
     memory: Duration,
     value: f64,
+    /// What `value` would be if the rate had always been 1.
+    seen: f64,
 }
 
 impl Average {
     /// Starts at 0: a single interval is weak evidence, however extreme its rate.
     pub(super) fn new(memory: Duration) -> Self {
-        Self { memory, value: 0.0 }
+        Self { memory, value: 0.0, seen: 0.0 }
     }
 
     /// Takes in the rate of one interval. A rate that is not finite is no evidence.
@@ -27,11 +29,23 @@ impl Average {
         let value = self.value + weight * (rate - self.value);
         if value.is_finite() {
             self.value = value;
+            self.seen += weight * (1.0 - self.seen);
         }
     }
 
+    /// The average with a rate of 0 before the first interval.
     pub(super) fn value(&self) -> f64 {
         self.value
+    }
+
+    /// The average over what was seen alone; 0 before the first interval.
+    pub(super) fn mean(&self) -> f64 {
+        if self.seen > 0.0 { self.value / self.seen } else { 0.0 }
+    }
+
+    /// How much of its memory is filled, 0 to 1.
+    pub(super) fn seen(&self) -> f64 {
+        self.seen
     }
 }
 
@@ -55,6 +69,16 @@ mod tests {
         let mut average = Average::new(Duration::from_secs(1));
         average.add(1000.0, Duration::from_secs(1));
         assert!((average.value() - 632.1).abs() < 0.1, "{average:?}");
+    }
+
+    #[test]
+    fn its_mean_is_right_from_the_first_interval_on() {
+        let mut average = Average::new(Duration::from_mins(1));
+        assert!(average.mean().abs() < 1e-9 && average.seen().abs() < 1e-9);
+        average.add(1000.0, Duration::from_millis(50));
+        assert!((average.mean() - 1000.0).abs() < 1e-9 && average.seen() < 0.001, "{average:?}");
+        average.add(1000.0, Duration::from_hours(1));
+        assert!((average.mean() - 1000.0).abs() < 1e-9 && average.seen() > 0.999, "{average:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::outlook::Outlook;
 use crate::observe::{Memory, TableReading, Timeout, Timeouts};
 
 /// The state of the table and where it is going, at the time of one sample.
@@ -18,11 +19,18 @@ pub struct Estimate {
     pub insert_rate: Option<f64>,
     /// Entries freed a second; `None` as above.
     pub destroy_rate: Option<f64>,
+    /// The same two over the last half minute.
+    pub insert_rate_long: Option<f64>,
+    /// As above.
+    pub destroy_rate_long: Option<f64>,
     /// Entries a second by which the count grows: the larger of a short and a long average. From the hooks where they
     /// are (all network namespaces), else from the count. Never NaN; negative when the table drains.
     pub growth: f64,
-    /// Entries expected after the policy's horizon.
+    /// Entries that there may be after the policy's horizon: as wary as a raise of max has to be, so of the outlook and of
+    /// the growth going on as it is, whichever is more, and never fewer than there are now.
     pub forecast: u64,
+    /// How many entries are expected when, and under which timeouts.
+    pub outlook: Outlook,
     /// Time until the count reaches max at this growth; zero when it is there already, `None` when it does not grow or
     /// max is 0 (no limit).
     pub time_to_full: Option<Duration>,
@@ -39,8 +47,8 @@ pub struct Estimate {
     pub timeouts: Timeouts,
     /// What each timeout holds in the table; those of which nothing is known are not there.
     pub states: BTreeMap<Timeout, InState>,
-    /// Entries at which the count would settle if flows came and ended as they do now (Little's law: for each state the
-    /// rate at which entries end there times its timeout); `None` without hooks.
+    /// Entries at which the count would settle if flows went on coming and ending as they do now (Little's law: for each
+    /// timeout the rate at which entries come that it will end, times the timeout); `None` without hooks.
     pub steady: Option<u64>,
     /// What kind of load this is.
     pub load: Load,

@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::chains::RecentChains;
+use super::cohorts::Cohorts;
+use super::ends::Icmp;
 use super::estimate::{Estimate, Load};
+use super::outlook::Outlook;
 use super::rates::Rates;
+use super::readings::Readings;
 use crate::observe::{Sample, TableFull, TableReading};
 
 /// What is remembered from sample to sample.
 #[derive(Clone, Debug)]
 pub struct Model {
     horizon: Duration,
+    readings: Readings,
     rates: Rates,
+    cohorts: Cohorts,
     chains: RecentChains,
     previous: Option<Sample>,
 }
@@ -20,22 +26,45 @@ pub struct Model {
 impl Model {
     /// A model that has seen nothing; `horizon` is how far its forecasts look ahead (`table.horizon`).
     pub fn new(horizon: Duration) -> Self {
-        Self { horizon, rates: Rates::new(), chains: RecentChains::default(), previous: None }
+        Self {
+            horizon,
+            readings: Readings::default(),
+            rates: Rates::new(),
+            cohorts: Cohorts::new(),
+            chains: RecentChains::default(),
+            previous: None,
+        }
     }
 
     /// Takes in the next sample. What cannot be (a time that does not advance, a counter that went backwards, a jump no
-    /// traffic makes) is no evidence and leaves the rates as they are.
+    /// traffic makes) is no evidence and leaves the rates as they are; the estimate says so (`doubts`).
     pub fn observe(&mut self, sample: &Sample) -> Estimate {
-        self.rates.add(sample);
+        let (step, doubts) = self.readings.next(sample, Icmp::of(sample.census.as_ref()));
+        if let Some(step) = &step {
+            self.rates.add(step);
+            if !step.hooked {
+                self.cohorts = Cohorts::new();
+            }
+            if let Some(flow) = &step.flows {
+                self.cohorts.add(flow, step.interval, sample.table.count, &sample.timeouts);
+            }
+        }
         let growth = self.rates.growth();
+        let (insert_rate, insert_rate_long) = self.rates.inserts();
+        let (destroy_rate, destroy_rate_long) = self.rates.destroys();
+        let outlook = self.outlook(sample);
+        let expected = outlook.count(self.horizon, &sample.timeouts, 0);
         let previous = self.previous.replace(sample.clone());
         Estimate {
             at: sample.at,
             table: sample.table,
-            insert_rate: self.rates.insert(),
-            destroy_rate: self.rates.destroy(),
+            insert_rate,
+            destroy_rate,
+            insert_rate_long,
+            destroy_rate_long,
             growth,
-            forecast: forecast(sample.table.count, growth, self.horizon),
+            forecast: forecast(sample.table.count, growth, self.horizon).max(expected),
+            outlook,
             time_to_full: time_to_full(&sample.table, growth),
             table_full: previous.as_ref().map_or(0, |earlier| table_full(earlier, sample)),
             chains: self.chains.add(sample),
@@ -43,14 +72,27 @@ impl Model {
             entry_bytes: sample.entry_bytes,
             timeouts: sample.timeouts.clone(),
             states: BTreeMap::new(),
-            steady: None,
+            steady: insert_rate.map(|_| whole(self.cohorts.steady())),
             load: Load::default(),
             memory: sample.memory,
             flowtables: sample.flowtables,
             time_of_day: sample.time_of_day,
-            doubts: Vec::new(),
+            doubts,
         }
     }
+
+    fn outlook(&self, sample: &Sample) -> Outlook {
+        if self.rates.inserts().0.is_some() {
+            self.cohorts.outlook(sample.table.count)
+        } else {
+            Outlook::growing(sample.table.count, self.rates.expected_growth())
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and NaN becomes 0")]
+fn whole(entries: f64) -> u64 {
+    entries.round() as u64
 }
 
 /// Time in which a resize of the hash table holds up every conntrack packet on all CPUs, with `count` entries in it.

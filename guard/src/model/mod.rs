@@ -1,13 +1,21 @@
-//! PURE. Samples → [`Estimate`]: rates, forecast, chain statistics. Knows no files, no clock, no tokio, no aya.
+//! PURE. Samples → [`Estimate`]: rates, forecasts, kinds of entries, chain statistics. Knows no files, no clock, no tokio, no aya.
 
 mod average;
 mod chains;
+mod cohorts;
+mod ends;
 mod estimate;
 mod forecast;
+mod history;
+mod outlook;
 mod poisson;
 mod rates;
+mod readings;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use estimate::{ChainStats, Doubt, Estimate, InState, Load, Skew};
 pub use forecast::{Model, resize_stall};
+pub use outlook::Outlook;

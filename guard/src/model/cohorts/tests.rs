@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+use super::super::testing::{Toy, error, kind};
+use crate::observe::Timeout;
+
+/// Closed connections that wait out TIME_WAIT, and unanswered datagrams.
+fn web(rate: f64) -> Toy {
+    Toy::new(&[kind(Timeout::TcpTimeWait, rate), kind(Timeout::Udp, rate / 4.0)])
+}
+
+#[test]
+fn a_steady_table_is_expected_to_stay_as_it_is() {
+    let mut toy = web(400.0);
+    let estimate = toy.run(300);
+    assert_eq!(toy.count(), 400 * 120 + 100 * 30);
+    for after in [1, 10, 60, 300] {
+        let expected = estimate.outlook.count(Duration::from_secs(after), &toy.timeouts, 0);
+        assert!(error((expected, toy.count())) < 0.01, "{expected} after {after} s");
+    }
+    assert!(error((estimate.steady.unwrap(), toy.count())) < 0.02, "{:?}", estimate.steady);
+}
+
+#[test]
+fn a_burst_grows_until_its_first_entries_end_and_then_no_more() {
+    let mut toy = web(400.0);
+    toy.run(300);
+    for kind in &mut toy.kinds {
+        kind.rate *= 10.0;
+    }
+    let estimate = toy.run(8);
+    assert!(error((estimate.steady.unwrap(), 510_000)) < 0.1, "where it will settle: {:?}", estimate.steady);
+    let far = estimate.outlook.count(Duration::from_mins(10), &toy.timeouts, 0);
+    assert!(error((far, 510_000)) < 0.1, "{far}");
+    for seconds in [10, 20, 40, 60] {
+        let estimate = toy.run(0);
+        let held = toy.hold(&estimate, seconds);
+        assert!(error(held) < 0.05, "{held:?} after {seconds} s");
+    }
+}
+
+#[test]
+fn what_came_in_a_burst_ends_one_timeout_later_all_at_once() {
+    let mut toy = web(400.0);
+    toy.run(300);
+    for factor in [20.0, 1.0 / 20.0] {
+        for kind in &mut toy.kinds {
+            kind.rate *= factor;
+        }
+        toy.run(9);
+    }
+    // 105 s after the burst's first second.
+    let estimate = toy.run(85);
+    let before = toy.count();
+    let held = toy.hold(&estimate, 30);
+    assert!(held.1 + 70_000 < before, "{before} then {held:?}");
+    assert!(error(held) < 0.15, "{before} then {held:?}");
+}
+
+#[test]
+fn a_shorter_timeout_frees_nothing_of_what_is_there_but_what_comes_ends_sooner() {
+    let mut toy = web(1_000.0);
+    let estimate = toy.run(300);
+    let as_it_is = toy.count();
+    let mut shorter = toy.timeouts.clone();
+    shorter.insert(Timeout::TcpTimeWait, 30);
+    let expected = |seconds| estimate.outlook.count(Duration::from_secs(seconds), &shorter, 0);
+    assert!(error((expected(20), as_it_is)) < 0.01);
+    assert!(error((expected(600), 1_000 * 30 + 250 * 30)) < 0.1, "{}", expected(600));
+    toy.timeouts = shorter;
+    for seconds in [20, 30, 30, 30, 30, 30] {
+        let estimate = toy.run(0);
+        let held = toy.hold(&estimate, seconds);
+        assert!(error(held) < 0.1, "{held:?}");
+    }
+    assert_eq!(toy.count(), 1_000 * 30 + 250 * 30);
+}
+
+#[test]
+fn a_flushed_table_is_not_expected_to_be_flushed_again() {
+    let mut toy = web(400.0);
+    toy.run(300);
+    toy.flush();
+    let estimate = toy.run(0);
+    assert!(error((estimate.steady.unwrap(), 51_000)) < 0.1, "{:?}", estimate.steady);
+    for seconds in [10, 60] {
+        let estimate = toy.run(0);
+        let held = toy.hold(&estimate, seconds);
+        assert!(error(held) < 0.15, "{held:?}");
+    }
+}
+
+#[test]
+fn a_guard_that_starts_beside_a_running_table_expects_it_to_go_on() {
+    let mut toy = web(400.0);
+    for _ in 0..300 {
+        toy.pass();
+    }
+    let estimate = toy.run(5);
+    for seconds in [10, 30, 60] {
+        let expected = estimate.outlook.count(Duration::from_secs(seconds), &toy.timeouts, 0);
+        assert!(error((expected, toy.count())) < 0.02, "{expected} after {seconds} s");
+    }
+}
+
+#[test]
+fn without_hooks_growth_goes_on_as_it_is() {
+    let mut toy = web(400.0);
+    toy.hooked = false;
+    let estimate = toy.run(20);
+    let held = toy.hold(&estimate, 5);
+    assert!(error(held) < 0.05, "{held:?}");
+    assert_eq!(estimate.steady, None);
+}

@@ -1,0 +1,76 @@
+//! How many entries there will be, if the timeouts were these.
+
+use std::time::Duration;
+
+use super::ends::PerTimeout;
+use crate::observe::{Timeout, Timeouts};
+
+/// Points in time up to which the ends of the entries that are there are worked out, seconds from now. What is asked for
+/// between two lies on the line between them; after the last, none of them ends any more.
+pub(super) const AFTER: [f64; 32] = [
+    0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 120.0,
+    150.0, 180.0, 240.0, 300.0, 360.0, 450.0, 600.0, 900.0, 1_200.0, 1_800.0, 2_700.0, 3_600.0,
+];
+
+/// The table's entries and what is expected of them, as of one sample.
+///
+/// Entries are cohorts. Those that are there keep the end that their last packet gave them: how many end until when
+/// follows from how many came when. New ones come at the present rate, each kind ends after its timeout, and the kinds
+/// come in the shares seen so far. So a timeout that changes now changes what happens from one timeout on, not before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// Entries now.
+    pub(super) count: f64,
+    /// New entries expected, a second.
+    pub(super) inserts: f64,
+    /// Entries of those there now that will have ended at [`AFTER`].
+    pub(super) ends: [f64; AFTER.len()],
+    /// The share of the new entries that each timeout will end. What is missing to 1 outlives every outlook.
+    pub(super) shares: PerTimeout,
+    /// The timeouts in force, seconds.
+    pub(super) in_force: PerTimeout,
+    /// Entries a second by which the count moves for reasons unknown: all of its growth where there are no hooks.
+    pub(super) drift: f64,
+}
+
+impl Outlook {
+    /// Of a table of which no more is known than its count and by how many entries a second that grows.
+    pub fn growing(count: u64, growth: f64) -> Self {
+        Self { count: count as f64, drift: if growth.is_finite() { growth } else { 0.0 }, ..Self::default() }
+    }
+
+    /// The count expected `after` from now if the timeouts (seconds) were these from now on, and `max` that; a timeout
+    /// that is not among them stays as it is. With a `max` of 0 there is no limit. A table that is above `max` takes in
+    /// nothing, but loses none of its entries for that.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and is never NaN here")]
+    pub fn count(&self, after: Duration, timeouts: &Timeouts, max: u64) -> u64 {
+        let after = after.as_secs_f64();
+        // The hooks see all network namespaces, so more may end than are in this one: what counts is the balance.
+        let left = self.count - self.ends_until(after);
+        let came = self.inserts * after - self.new_ends(after, timeouts) + self.drift * after;
+        let highest = if max == 0 { f64::INFINITY } else { left.max(max as f64) };
+        (left + came).clamp(0.0, highest).round() as u64
+    }
+
+    /// Ends of the entries that are there now.
+    fn ends_until(&self, after: f64) -> f64 {
+        let next = AFTER.partition_point(|point| *point <= after);
+        let at = |index: usize| (AFTER[index], self.ends[index]);
+        let (from, before) = next.checked_sub(1).map_or((0.0, 0.0), at);
+        if next == AFTER.len() {
+            return before;
+        }
+        let (to, behind) = at(next);
+        before + (behind - before) * (after - from) / (to - from)
+    }
+
+    /// Ends of entries that came after now: those of a timeout begin to end when it has run once.
+    fn new_ends(&self, after: f64, timeouts: &Timeouts) -> f64 {
+        let ends = Timeout::ALL.iter().map(|timeout| {
+            let index = *timeout as usize;
+            let seconds = timeouts.get(timeout).map_or(self.in_force[index], |seconds| *seconds as f64);
+            self.shares[index] * self.inserts * (after - seconds).max(0.0)
+        });
+        ends.sum()
+    }
+}
