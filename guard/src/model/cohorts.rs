@@ -34,7 +34,8 @@ pub(super) struct Cohorts {
     now: f64,
     history: History,
     eras: VecDeque<Era>,
-    kinds: [Kind; Timeout::ALL.len()],
+    /// On the heap: the guard's one future holds the model.
+    kinds: Box<[Kind; Timeout::ALL.len()]>,
     inserts_now: Average,
     inserts: Average,
 }
@@ -69,7 +70,7 @@ impl Cohorts {
             now: 0.0,
             history: History::default(),
             eras: VecDeque::new(),
-            kinds: Default::default(),
+            kinds: Box::default(),
             inserts_now: Average::new(QUICK),
             inserts: Average::new(STEADY),
         }
