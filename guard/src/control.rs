@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::actuate::{Actuator, Outcome, Restored};
 use crate::config::Policy;
-use crate::model::Model;
+use crate::model::{Estimate, Model};
 use crate::observe::{Observer, table, timeouts};
 use crate::policy::{self, InForce, Limits, Plan, State, bounds};
 use crate::report::Reporter;
@@ -53,7 +53,7 @@ impl Control {
         let estimate = self.model.observe(&sample);
         let (state, plan) = policy::decide(&self.state, &estimate, &self.policy, &self.limits);
         self.state = state;
-        let outcomes = match self.act(&plan, sample.entry_bytes).await {
+        let outcomes = match self.act(&plan, &estimate).await {
             Ok(outcomes) => {
                 self.reporter.no_trouble();
                 for Outcome { change, result } in &outcomes {
@@ -82,14 +82,14 @@ impl Control {
     }
 
     /// Checks the plan against the table as it is at this moment, and has it carried out.
-    async fn act(&self, plan: &Plan, entry_bytes: u64) -> Result<Vec<Outcome>, String> {
+    async fn act(&self, plan: &Plan, estimate: &Estimate) -> Result<Vec<Outcome>, String> {
         if plan.changes.is_empty() {
             return Ok(Vec::new());
         }
         let unread = |error| format!("the plan is not carried out: {error}");
         let table = table::read(&self.root).map_err(unread)?;
         let found = InForce { table, timeouts: timeouts::read(&self.root).map_err(unread)? };
-        let approved = bounds::check(plan, &self.limits, &found, entry_bytes)
+        let approved = bounds::check(plan, &self.limits, &found, estimate.entry_bytes, estimate.resize_cost)
             .map_err(|violation| format!("the plan is not carried out: {violation}"))?;
         Ok(self.with_actuator(move |actuator| actuator.apply(&approved)).await)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::journal::Journal;
 use super::settings::{Settings, takes};
 use crate::figures::time;
-use crate::model::resize_stall;
+use crate::model::ResizeCost;
 use crate::policy::Setting;
 
 /// How one setting came back.
@@ -126,7 +126,7 @@ fn safe_max(original: u64, count: u64) -> u64 {
 }
 
 fn stall_beyond(count: u64, limit: Duration) -> Option<String> {
-    let stall = resize_stall(count);
+    let stall = ResizeCost::default().stall(count);
     (stall > limit).then(|| {
         format!(
             "a resize with {count} entries would stall all tracked packets for about {}, over hash.max-stall of {}",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::outlook::Outlook;
+use super::stall::ResizeCost;
 use crate::observe::{Memory, TableReading, Timeout, Timeouts};
 
 /// The state of the table and where it is going, at the time of one sample.
@@ -41,6 +42,8 @@ pub struct Estimate {
     pub chains: Option<ChainStats>,
     /// How long a resize would stall all conntrack packets now (`nf_conntrack_hash_resize` rehashes every tuple).
     pub resize_stall: Duration,
+    /// What one entry adds to that, as learnt from the resizes seen on this host.
+    pub resize_cost: ResizeCost,
     /// Bytes one entry takes.
     pub entry_bytes: u64,
     /// The timeouts in force.

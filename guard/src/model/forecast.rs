@@ -10,6 +10,7 @@ use super::estimate::{Estimate, Load};
 use super::outlook::Outlook;
 use super::rates::Rates;
 use super::readings::Readings;
+use super::stall::ResizeCost;
 use crate::observe::{Sample, TableFull, TableReading};
 
 /// What is remembered from sample to sample.
@@ -20,6 +21,7 @@ pub struct Model {
     rates: Rates,
     cohorts: Cohorts,
     chains: RecentChains,
+    resize_cost: ResizeCost,
     previous: Option<Sample>,
 }
 
@@ -32,6 +34,7 @@ impl Model {
             rates: Rates::new(),
             cohorts: Cohorts::new(),
             chains: RecentChains::default(),
+            resize_cost: ResizeCost::default(),
             previous: None,
         }
     }
@@ -48,6 +51,9 @@ impl Model {
             if let Some(flow) = &step.flows {
                 self.cohorts.add(flow, step.interval, sample.table.count, &sample.timeouts);
             }
+        }
+        for event in sample.hooks.iter().flat_map(|hooks| &hooks.resizes) {
+            self.resize_cost.learn(event, self.count_at(event.at, sample));
         }
         let growth = self.rates.growth();
         let (insert_rate, insert_rate_long) = self.rates.inserts();
@@ -68,7 +74,8 @@ impl Model {
             time_to_full: time_to_full(&sample.table, growth),
             table_full: previous.as_ref().map_or(0, |earlier| table_full(earlier, sample)),
             chains: self.chains.add(sample),
-            resize_stall: resize_stall(sample.table.count),
+            resize_cost: self.resize_cost,
+            resize_stall: self.resize_cost.stall(sample.table.count),
             entry_bytes: sample.entry_bytes,
             timeouts: sample.timeouts.clone(),
             states: BTreeMap::new(),
@@ -79,6 +86,15 @@ impl Model {
             time_of_day: sample.time_of_day,
             doubts,
         }
+    }
+
+    /// The count at a time between the last two samples.
+    fn count_at(&self, at: Duration, now: &Sample) -> u64 {
+        let Some(before) = &self.previous else { return now.table.count };
+        let seconds = |time: Duration| time.saturating_sub(before.at).as_secs_f64();
+        let part = (seconds(at) / seconds(now.at).max(1e-9)).min(1.0);
+        let count = before.table.count as f64;
+        whole(count + part * (now.table.count as f64 - count))
     }
 
     fn outlook(&self, sample: &Sample) -> Outlook {
@@ -93,16 +109,6 @@ impl Model {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and NaN becomes 0")]
 fn whole(entries: f64) -> u64 {
     entries.round() as u64
-}
-
-/// Time in which a resize of the hash table holds up every conntrack packet on all CPUs, with `count` entries in it.
-///
-/// `nf_conntrack_hash_resize` moves both tuples of each entry under all conntrack locks: 0.7 µs an entry in counted
-/// instructions, 0.37 to 0.48 µs measured natively at 1,000,000 entries; the larger figure is taken. The new buckets
-/// are allocated and zeroed before the locks are taken, so their number adds nothing.
-pub fn resize_stall(count: u64) -> Duration {
-    const NANOS_PER_ENTRY: u64 = 700;
-    Duration::from_nanos(count.saturating_mul(NANOS_PER_ENTRY))
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, however absurd the growth")]

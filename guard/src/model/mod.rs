@@ -11,11 +11,13 @@ mod outlook;
 mod poisson;
 mod rates;
 mod readings;
+mod stall;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use estimate::{ChainStats, Doubt, Estimate, InState, Load, Skew};
-pub use forecast::{Model, resize_stall};
+pub use forecast::Model;
 pub use outlook::Outlook;
+pub use stall::ResizeCost;

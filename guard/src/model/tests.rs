@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Estimate, Model, resize_stall};
+use super::{Estimate, Model};
 use crate::observe::{
     CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading,
 };
@@ -147,11 +147,4 @@ fn a_full_table_is_full_now_and_no_limit_is_never_full() {
         sample.table.max = 0;
     }
     assert_eq!(last(&unlimited).time_to_full, None);
-}
-
-#[test]
-fn a_resize_stalls_in_proportion_to_the_entries() {
-    assert_eq!(resize_stall(0), Duration::ZERO);
-    assert_eq!(resize_stall(200_000), Duration::from_millis(140));
-    assert_eq!(resize_stall(u64::MAX), Duration::from_nanos(u64::MAX));
 }

@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::limits::{Limits, table_bytes};
 use super::plan::{Change, Plan, Setting};
 use crate::figures::{bytes, grouped, time};
-use crate::model::resize_stall;
+use crate::model::ResizeCost;
 use crate::observe::{TableReading, Timeouts};
 
 /// The changes of a plan that passed [`check`]. Nothing else makes one.
@@ -114,8 +114,14 @@ pub struct InForce {
 }
 
 /// Checks every change of `plan` by itself and all of them together, against the table as it is now: read `found` afresh
-/// just before writing.
-pub fn check(plan: &Plan, limits: &Limits, found: &InForce, entry_bytes: u64) -> Result<Approved, Violation> {
+/// just before writing. What an entry costs, in bytes and in a resize's stall, is as measured on this host.
+pub fn check(
+    plan: &Plan,
+    limits: &Limits,
+    found: &InForce,
+    entry_bytes: u64,
+    resize_cost: ResizeCost,
+) -> Result<Approved, Violation> {
     let mut after = found.table;
     for (index, change) in plan.changes.iter().enumerate() {
         if plan.changes[..index].iter().any(|earlier| earlier.setting == change.setting) {
@@ -128,7 +134,7 @@ pub fn check(plan: &Plan, limits: &Limits, found: &InForce, entry_bytes: u64) ->
                 after.max = change.new;
             }
             Setting::Buckets => {
-                check_buckets(change, limits, &found.table)?;
+                check_buckets(change, limits, &found.table, resize_cost)?;
                 after.buckets = change.new;
             }
             // Its range is all there is to check.
@@ -179,7 +185,7 @@ fn check_max(change: &Change, found: &TableReading) -> Result<(), Violation> {
     Ok(())
 }
 
-fn check_buckets(change: &Change, limits: &Limits, found: &TableReading) -> Result<(), Violation> {
+fn check_buckets(change: &Change, limits: &Limits, found: &TableReading, cost: ResizeCost) -> Result<(), Violation> {
     if change.new < found.buckets {
         return Err(Violation::BucketsLowered { old: found.buckets, new: change.new });
     }
@@ -187,7 +193,7 @@ fn check_buckets(change: &Change, limits: &Limits, found: &TableReading) -> Resu
     if !change.new.is_multiple_of(step) {
         return Err(Violation::Uneven { new: change.new, step });
     }
-    let stall = resize_stall(found.count);
+    let stall = cost.stall(found.count);
     if stall > limits.max_stall {
         return Err(Violation::Stall { stall, limit: limits.max_stall });
     }
@@ -231,7 +237,7 @@ mod tests {
 
     fn verdict(changes: &[Change], found: &TableReading) -> Result<usize, Violation> {
         let plan = Plan { changes: changes.to_vec(), ..Plan::default() };
-        check(&plan, &LIMITS, &in_force(found), 320).map(|approved| approved.changes().len())
+        check(&plan, &LIMITS, &in_force(found), 320, ResizeCost::default()).map(|approved| approved.changes().len())
     }
 
     fn max(new: u64) -> Result<usize, Violation> {
@@ -279,7 +285,7 @@ mod tests {
         let plan = Plan { changes: fits.to_vec(), ..Plan::default() };
         let tight = Limits { memory: 32_200_000, ..LIMITS };
         let over = Violation::OverMemory { needed: 32_524_288, limit: 32_200_000 };
-        assert_eq!(check(&plan, &tight, &in_force(&small), 320), Err(over));
+        assert_eq!(check(&plan, &tight, &in_force(&small), 320, ResizeCost::default()), Err(over));
     }
 
     #[test]
@@ -308,7 +314,7 @@ mod tests {
         let found = InForce { table: FOUND, timeouts: Timeouts::from([(Timeout::TcpTimeWait, 120)]) };
         let set = |limits: &Limits, new| {
             let plan = Plan { changes: vec![change(setting, 120, new)], ..Plan::default() };
-            check(&plan, limits, &found, 320).map(|approved| approved.changes().len())
+            check(&plan, limits, &found, 320, ResizeCost::default()).map(|approved| approved.changes().len())
         };
         assert_eq!((set(&limits, 30), set(&limits, 119)), (Ok(1), Ok(1)));
         let out = |new| Err(Violation::OutOfBounds { setting, new, floor: 30, ceiling: 120 });

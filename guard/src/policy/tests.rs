@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::{Host, Limits, Pause, Pauses, Plan, Setting, State, decide};
 use crate::config::{Bounds, MemoryLimit, Mode, Policy};
-use crate::model::{Estimate, resize_stall};
+use crate::model::{Estimate, ResizeCost};
 use crate::observe::TableReading;
 
 /// An estimate of a table with buckets enough, at 100 s.
@@ -18,7 +18,7 @@ pub(super) fn estimate(count: u64, max: u64, growth: f64) -> Estimate {
         time_to_full: None,
         table_full: 0,
         chains: None,
-        resize_stall: resize_stall(count),
+        resize_stall: ResizeCost::default().stall(count),
         entry_bytes: 320,
         ..Estimate::default()
     }
@@ -165,7 +165,7 @@ fn buckets_wait_while_the_stall_is_too_long() {
     assert_eq!(values(&plan), []);
     assert!(reason(&plan).contains("longer than hash.max-stall (20 ms)"));
     busy.table.count = 28_571;
-    busy.resize_stall = resize_stall(28_571);
+    busy.resize_stall = ResizeCost::default().stall(28_571);
     assert_eq!(values(&plan_of(&Policy::default(), &busy)).len(), 1);
 }
 

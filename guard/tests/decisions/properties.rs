@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use conntrack_guard::config::Policy;
-use conntrack_guard::model::{Estimate, Model, resize_stall};
+use conntrack_guard::model::{Estimate, Model, ResizeCost};
 use conntrack_guard::observe::{
     CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading, Timeouts,
 };
@@ -105,7 +105,7 @@ prop_compose! {
             time_to_full,
             table_full,
             chains: None,
-            resize_stall: resize_stall(table.count),
+            resize_stall: ResizeCost::default().stall(table.count),
             entry_bytes,
             ..Estimate::default()
         }
@@ -131,7 +131,7 @@ fn apply(plan: &Plan, table: &mut TableReading) {
 
 fn check_plan(plan: &Plan, limits: &Limits, estimate: &Estimate) -> Result<(), TestCaseError> {
     let found = InForce { table: estimate.table, timeouts: estimate.timeouts.clone() };
-    let verdict = bounds::check(plan, limits, &found, estimate.entry_bytes);
+    let verdict = bounds::check(plan, limits, &found, estimate.entry_bytes, estimate.resize_cost);
     prop_assert!(verdict.is_ok(), "{:?} for {plan:?} with {limits:?} on {estimate:?}", verdict.err());
     for change in &plan.changes {
         prop_assert!(change.new > change.old && change.old > 0, "{change:?}");
@@ -175,7 +175,7 @@ proptest! {
     ) {
         let mut estimate = estimate;
         estimate.table = TableReading { max, buckets, count: small };
-        estimate.resize_stall = resize_stall(small);
+        estimate.resize_stall = ResizeCost::default().stall(small);
         if let Some(limits) = limits(&policy, estimate.table, memory_total) {
             let (state, plan) = decide(&State::default(), &estimate, &policy, &limits);
             check_plan(&plan, &limits, &estimate)?;

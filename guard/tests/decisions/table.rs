@@ -86,7 +86,7 @@ impl Simulation {
         let (state, plan) = decide(&self.state, &estimate, &self.policy, &self.limits);
         self.state = state;
         let found = InForce { table: self.table, timeouts: Timeouts::new() };
-        let approved = bounds::check(&plan, &self.limits, &found, ENTRY_BYTES).unwrap();
+        let approved = bounds::check(&plan, &self.limits, &found, ENTRY_BYTES, estimate.resize_cost).unwrap();
         for change in approved.changes() {
             match change.setting {
                 Setting::Max => self.table.max = change.new,
