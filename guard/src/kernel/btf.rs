@@ -3,8 +3,12 @@
 //! A module's BTF is split: its type ids and string offsets go on where vmlinux's end, so both files are read. They are
 //! dropped as soon as the offsets are known; a full parse of vmlinux takes seconds on a slow host and megabytes for good.
 
-use std::fs;
+mod window;
+
+use std::fs::File;
 use std::path::Path;
+
+use window::Window;
 
 use super::Error;
 
@@ -31,13 +35,15 @@ const KIND_ENUM64: u32 = 19;
 
 /// One BTF file: vmlinux's, or a module's on top of it.
 pub struct Btf {
-    bytes: Vec<u8>,
-    /// Offset of each type in `bytes`; index 0 is the type `first_id`.
+    file: Window,
+    /// Offset of each type in the file; index 0 is the type `first_id`.
     types: Vec<u32>,
-    strings: usize,
+    /// Of each struct, its name's offset and its own.
+    structs: Vec<(u32, u32)>,
+    /// Names are compared everywhere, so these are in memory as a whole: 2 MiB of vmlinux's 5.
+    strings: Vec<u8>,
     first_id: u32,
     first_string: u32,
-    strings_len: u32,
     base: Option<Box<Btf>>,
 }
 
@@ -52,35 +58,38 @@ impl Btf {
     /// Reads vmlinux's BTF below `root` and, where `module` has BTF of its own, that on top of it.
     pub fn read(root: &Path, module: Option<&str>) -> Result<Self, Error> {
         let directory = root.join("sys/kernel/btf");
-        let read = |name: &str| {
+        let open = |name: &str| {
             let path = directory.join(name);
-            fs::read(&path).map_err(|source| Error::NoBtf { path, source })
+            File::open(&path).map_err(|source| Error::NoBtf { path, source })
         };
-        let base = Self::parse(read("vmlinux")?, None)?;
+        let base = Self::parse(open("vmlinux")?, None)?;
         match module {
-            Some(module) => Self::parse(read(module)?, Some(base)),
+            Some(module) => Self::parse(open(module)?, Some(base)),
             None => Ok(base),
         }
     }
 
     /// Indexes BTF as the kernel exports it, on top of `base` if it is a module's.
-    pub fn parse(bytes: Vec<u8>, base: Option<Self>) -> Result<Self, Error> {
-        let word = |at| u32_at(&bytes, at).ok_or(Error::BadBtf("the header is cut short"));
-        if bytes.get(..2) != Some(&MAGIC.to_ne_bytes()[..]) {
+    pub fn parse(file: File, base: Option<Self>) -> Result<Self, Error> {
+        let file = Window::new(file);
+        let word = |at| file.word(at).ok_or(Error::BadBtf("it is cut short"));
+        if word(0)?.to_ne_bytes()[..2] != MAGIC.to_ne_bytes() {
             return Err(Error::BadBtf("the magic number is not BTF's"));
         }
         let header = word(4)? as usize;
         let (types_at, types_len) = (header + word(8)? as usize, word(12)? as usize);
-        let (strings, strings_len) = (header + word(16)? as usize, word(20)?);
-        if bytes.len() < types_at + types_len || bytes.len() < strings + strings_len as usize {
-            return Err(Error::BadBtf("a section reaches past the end"));
-        }
-        let mut types = Vec::new();
+        let (strings_at, strings_len) = (header + word(16)? as usize, word(20)? as usize);
+        let strings = file.bytes(strings_at, strings_len).ok_or(Error::BadBtf("its strings are cut short"))?;
+        let (mut types, mut structs) = (Vec::new(), Vec::new());
         let mut at = types_at;
         while at < types_at + types_len {
-            types.push(u32::try_from(at).map_err(|_| Error::BadBtf("larger than 4 GiB"))?);
+            let place = u32::try_from(at).map_err(|_| Error::BadBtf("larger than 4 GiB"))?;
+            types.push(place);
             let info = word(at + 4)?;
             let (kind, vlen) = (kind(info), (info & 0xffff) as usize);
+            if kind == KIND_STRUCT {
+                structs.push((word(at)?, place));
+            }
             let tail = match kind {
                 KIND_INT | KIND_VAR | KIND_DECL_TAG => 4,
                 KIND_ARRAY => 12,
@@ -94,8 +103,8 @@ impl Btf {
         types.shrink_to_fit();
         // Id 0 is void and has no record.
         let first_id = base.as_ref().map_or(1, |base| base.id(base.types.len()));
-        let first_string = base.as_ref().map_or(0, |base| base.strings_len);
-        Ok(Self { bytes, types, strings, first_id, first_string, strings_len, base: base.map(Box::new) })
+        let first_string = base.as_ref().map_or(0, |base| length(&base.strings));
+        Ok(Self { file, types, structs, strings, first_id, first_string, base: base.map(Box::new) })
     }
 
     /// The id of the function `name` and the number of its arguments.
@@ -158,10 +167,11 @@ impl Btf {
     }
 
     fn structure(&self, name: &str) -> Option<Type<'_>> {
-        let here = self.types.iter().map(|&at| Type { file: self, at: at as usize });
-        here.into_iter()
-            .find(|candidate| candidate.kind() == KIND_STRUCT && candidate.is_named_in(self, name))
-            .or_else(|| self.base.as_ref()?.structure(name))
+        let named = |&&(string, _): &&(u32, u32)| self.string(string) == Some(name.as_bytes());
+        match self.structs.iter().find(named) {
+            Some(&(_, at)) => Some(Type { file: self, at: at as usize }),
+            None => self.base.as_ref()?.structure(name),
+        }
     }
 
     /// Follows typedefs and qualifiers.
@@ -190,7 +200,7 @@ impl Btf {
     fn string(&self, offset: u32) -> Option<&[u8]> {
         match offset.checked_sub(self.first_string) {
             Some(offset) => {
-                let from = self.bytes.get(self.strings + offset as usize..)?;
+                let from = self.strings.get(offset as usize..)?;
                 from.split(|&byte| byte == 0).next()
             }
             None => self.base.as_ref()?.string(offset),
@@ -199,7 +209,7 @@ impl Btf {
 
     /// A word of a record that `parse` has found to lie inside the file.
     fn word(&self, at: usize) -> u32 {
-        u32_at(&self.bytes, at).unwrap_or(0)
+        self.file.word(at).unwrap_or(0)
     }
 }
 
@@ -217,10 +227,7 @@ impl Type<'_> {
         self.file.word(self.at + 8)
     }
     fn is_named(&self, name: &str) -> bool {
-        self.is_named_in(self.file, name)
-    }
-    fn is_named_in(&self, file: &Btf, name: &str) -> bool {
-        file.string(self.file.word(self.at)).is_some_and(|found| found == name.as_bytes())
+        self.file.string(self.file.word(self.at)).is_some_and(|found| found == name.as_bytes())
     }
     /// Bytes of a value of this type; `None` where the guard has no use for it.
     fn size(&self) -> Option<u32> {
@@ -236,8 +243,9 @@ fn kind(info: u32) -> u32 {
     info >> 24 & 0x1f
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
+/// `parse` has read the length from 32 bits.
+fn length(strings: &[u8]) -> u32 {
+    u32::try_from(strings.len()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

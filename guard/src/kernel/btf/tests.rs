@@ -2,6 +2,8 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "the test's files are a few hundred bytes")]
 
+use std::io::Write as _;
+
 use super::*;
 
 /// Writes BTF records the way the kernel lays them out.
@@ -67,7 +69,13 @@ fn split() -> Btf {
     module.structure("", 8, &[("status", 1, 0)]);
     module.ty("", KIND_FUNC_PROTO, 2, 0, &[0, 1, 0, 1]);
     module.ty("insert", KIND_FUNC, 0, 8, &[]);
-    Btf::parse(module.finish(), Some(Btf::parse(base, None).unwrap())).unwrap()
+    Btf::parse(file(&module.finish()), Some(Btf::parse(file(&base), None).unwrap())).unwrap()
+}
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file
 }
 
 #[test]
@@ -98,9 +106,29 @@ fn a_function_has_the_id_that_the_kernel_gives_it() {
 #[test]
 fn broken_files_are_errors() {
     let (good, _) = base();
-    assert!(Btf::parse(Vec::new(), None).is_err());
-    assert!(Btf::parse(vec![0; 64], None).is_err());
+    assert!(Btf::parse(file(&[]), None).is_err());
+    assert!(Btf::parse(file(&[0; 64]), None).is_err());
     for length in 0..good.len() {
-        assert!(Btf::parse(good[..length].to_vec(), None).is_err(), "cut at {length}");
+        assert!(Btf::parse(file(&good[..length]), None).is_err(), "cut at {length}");
     }
+    let mut endless = good;
+    endless[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
+    assert!(Btf::parse(file(&endless), None).is_err(), "strings of 4 GiB");
+}
+
+#[test]
+fn a_file_larger_than_the_window_is_read_to_its_end() {
+    let mut btf = Writer::new(0);
+    btf.ty("int", KIND_INT, 0, 8, &[64]);
+    for number in 0..10_000 {
+        btf.structure(&format!("node{number}"), 16, &[("pad", 1, 0), ("next", 1, 64)]);
+    }
+    btf.ty("", KIND_FUNC_PROTO, 1, 0, &[0, 1]);
+    btf.ty("insert", KIND_FUNC, 0, 10_002, &[]);
+    let btf = Btf::parse(file(&btf.finish()), None).unwrap();
+    // Back and forth: each read leaves another part in memory.
+    for number in [9_999, 0, 5_000] {
+        assert_eq!(btf.offset(&format!("node{number}"), &["next"]).unwrap(), 8, "{number}");
+    }
+    assert_eq!(btf.function("insert").unwrap(), (10_003, 1));
 }
