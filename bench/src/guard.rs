@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 
-/// How often its state is looked at.
+/// How often its state is looked at where nobody wants it otherwise.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A running guard. Stopped when dropped.
@@ -24,6 +24,7 @@ pub(crate) struct Guard {
     process: Child,
     log: PathBuf,
     patience: Duration,
+    look: Duration,
 }
 
 impl Guard {
@@ -32,19 +33,31 @@ impl Guard {
     /// emulated guest.
     pub fn start(arguments: &[&OsStr], folder: &Path, patience: Duration, stop: &AtomicBool) -> Result<Self> {
         let program = env::current_exe().context("this program's own place")?.with_file_name("conntrack-guard");
+        Self::start_program(&program, arguments, folder, patience, LOOK, stop)
+    }
+
+    /// The same with a program of the caller's choice, whose state is looked at every `look`.
+    pub fn start_program(
+        program: &Path,
+        arguments: &[&OsStr],
+        folder: &Path,
+        patience: Duration,
+        look: Duration,
+        stop: &AtomicBool,
+    ) -> Result<Self> {
         if !program.exists() {
             bail!("{} is not there: build it, `cargo build --release -p conntrack-guard`", program.display());
         }
         let log = folder.join("guard.log");
         let file = File::create(&log).with_context(|| log.display().to_string())?;
-        let process = Command::new(&program)
+        let process = Command::new(program)
             .args(["run", "--log-format", "json"])
             .args(arguments)
             .stdout(file.try_clone()?)
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let mut guard = Self { program, process, log, patience };
+        let mut guard = Self { program: program.into(), process, log, patience, look };
         guard.wait_until_it_answers(stop)?;
         Ok(guard)
     }
@@ -63,7 +76,7 @@ impl Guard {
                 Err(error) if start.elapsed() > self.patience => {
                     bail!("the guard does not answer: {error:#}; its log:\n{}", self.log_text())
                 }
-                Err(_) => thread::sleep(LOOK),
+                Err(_) => thread::sleep(self.look),
             }
         }
     }
@@ -111,7 +124,7 @@ impl Guard {
                     self.log_text()
                 );
             }
-            thread::sleep(LOOK);
+            thread::sleep(self.look);
         }
     }
 

@@ -7,6 +7,7 @@ mod guard;
 mod hooks;
 mod put_back;
 mod signals;
+mod start;
 mod table;
 mod watch;
 
@@ -30,6 +31,8 @@ enum Command {
     Demo(demo::Arguments),
     /// What watching costs a new flow, in counted instructions; for a guest: `cargo xtask bench hooks`
     Hooks(hooks::Arguments),
+    /// How long the guard takes to start, and what memory it holds; for a guest: `cargo xtask bench start`
+    Start(start::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Churn(arguments) => churn_command::run(&arguments, stop),
         Command::Demo(arguments) => demo::run(&arguments, stop),
         Command::Hooks(arguments) => hooks::run(&arguments, stop),
+        Command::Start(arguments) => start::run(&arguments, stop),
     });
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
