@@ -35,7 +35,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         // Before anything is changed: a signal from here on is a stop and not a death.
         let mut stop = Stop::listen()?;
         while let Some(access) = waiting::access(root, report::socket(), &mut stop).await? {
-            match guard(args, root, &policy, mode, &mut stop).await? {
+            // Its parts are large, and lie in it from end to end.
+            match Box::pin(guard(args, root, &policy, mode, &mut stop)).await? {
                 Ended::Stopped => break,
                 Ended::TableGone => warn!("nf_conntrack was unloaded, and its settings with it"),
             }
