@@ -53,6 +53,9 @@ pub enum Command {
     Status(StatusArgs),
 
     /// Check a policy file; every error with line and key
+    ///
+    /// Warns of what is valid but does harm. With --print-defaults it prints a policy file instead: every key with its
+    /// meaning, its range and its default.
     Check(CheckArgs),
 
     /// Say what can be measured and changed on this host, and what each missing piece needs
@@ -110,7 +113,12 @@ pub struct StatusArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Policy (TOML)
-    pub file: PathBuf,
+    #[arg(required_unless_present = "print_defaults", conflicts_with = "print_defaults")]
+    pub file: Option<PathBuf>,
+
+    /// Print a policy file with every key at its default, and check nothing
+    #[arg(long)]
+    pub print_defaults: bool,
 }
 
 /// `support`
@@ -251,7 +259,7 @@ mod tests {
             [
                 "run config dry-run state-dir backend walk verbose log-format",
                 "status json",
-                "check ",
+                "check print-defaults",
                 "support json backend",
                 "restore state-dir"
             ]

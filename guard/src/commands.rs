@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::actuate::{Access, AccessError, Found, Journal, Settings, find_journal, restore};
 use crate::cli::{CheckArgs, Failure, RestoreArgs, StatusArgs, SupportArgs};
+use crate::config::Policy;
 use crate::observe::table;
 use crate::report::{self, Answer, ClientError};
 use crate::ui::{self, StatusScreen, SupportScreen, unguarded};
@@ -41,11 +42,12 @@ pub fn status(args: &StatusArgs) -> Result<(), Failure> {
 
 /// `check`
 pub fn check(args: &CheckArgs) -> Result<(), Failure> {
-    let policy = config::load(&args.file)?;
+    let Some(file) = &args.file else { return print(&config::example(&Policy::default())) };
+    let policy = config::load(file)?;
     for warning in config::warnings(&policy) {
         print(&format!("warning: {warning}\n"))?;
     }
-    print(&format!("{} is valid\n", args.file.display()))
+    print(&format!("{} is valid\n", file.display()))
 }
 
 /// `support`

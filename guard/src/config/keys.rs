@@ -1,95 +1,180 @@
-//! The keys of a policy file, and what to say about one that is none.
+//! Every key of a policy file: its type, range, default and meaning in one place. The parser, docs/configuration.md,
+//! `check --print-defaults` and the log of a reload are made from this table.
 
-/// Every key that holds a value, with the tables it stands in. docs/configuration.md lists the same; a test compares.
-pub const KEYS: &[&str] = &[
-    "version",
-    "mode",
-    "table.max.floor",
-    "table.max.ceiling",
-    "table.memory-limit",
-    "table.high-water",
-    "table.horizon",
-    "hash.buckets.floor",
-    "hash.buckets.ceiling",
-    "hash.max-stall",
-];
+use std::sync::LazyLock;
+use std::time::Duration;
 
-/// Likeness (Jaro-Winkler, 0 to 1) from which on a key is offered in place of an unknown one.
-const NEAR: f64 = 0.85;
+use super::field::Field;
+use super::harms;
+use super::policy::Policy;
+use crate::observe::Timeout;
 
-/// The message for `leaf`, which `section` ("" at the top, else such as "table.max") does not have.
-pub(super) fn unknown(section: &str, leaf: &str) -> String {
-    let known = children(section);
-    // Underscores for hyphens, and capitals, are the likeliest slips; compare without them.
-    let plain = leaf.replace('_', "-").to_lowercase();
-    let likeness = |candidate: &str| strsim::jaro_winkler(&plain, candidate);
-    let nearest = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    if let Some(nearest) = nearest.filter(|candidate| likeness(candidate) >= NEAR) {
-        return format!("unknown key; did you mean `{nearest}`?");
-    }
-    let elsewhere = KEYS.iter().flat_map(|key| paths(key)).find(|path| {
-        let (_, path_leaf) = split(path);
-        path_leaf == plain
-    });
-    if let Some(path) = elsewhere {
-        let (home, path_leaf) = split(path);
-        let home = if home.is_empty() { "at the top, before any [table]".to_owned() } else { format!("in [{home}]") };
-        return format!("unknown key here; `{path_leaf}` stands {home}");
-    }
-    let place = if section.is_empty() { "at the top of the file".to_owned() } else { format!("in [{section}]") };
-    format!("unknown key; known {place}: {}. Remove it", known.join(", "))
+/// A key that holds a value.
+#[derive(Debug)]
+pub struct Key {
+    /// With the tables it stands in, such as `table.max.floor`.
+    pub name: String,
+    /// What it does, as one line of Markdown.
+    pub meaning: String,
+    /// What holds where the file does not say and the default is no value of its own; else empty.
+    pub open: &'static str,
+    /// A value for messages where there is no default.
+    example: &'static str,
+    pub(super) field: Field,
 }
 
-/// The names that may stand directly in `section`.
-fn children(section: &str) -> Vec<&'static str> {
-    let mut names = Vec::new();
-    for key in KEYS {
-        let rest = if section.is_empty() {
-            Some(*key)
-        } else {
-            key.strip_prefix(section).and_then(|rest| rest.strip_prefix('.'))
-        };
-        if let Some(name) = rest.and_then(|rest| rest.split('.').next())
-            && !names.contains(&name)
-        {
-            names.push(name);
-        }
+impl Key {
+    fn new(name: &str, field: Field, meaning: &str) -> Self {
+        Self { name: name.to_owned(), meaning: meaning.to_owned(), open: "", example: "", field }
     }
-    names
+
+    fn open(self, open: &'static str, example: &'static str) -> Self {
+        Self { open, example, ..self }
+    }
+
+    /// The type for people.
+    pub fn kind(&self) -> &'static str {
+        self.field.kind()
+    }
+
+    /// The values that are taken, for people.
+    pub fn range(&self) -> String {
+        self.field.range()
+    }
+
+    /// The value that is in force under a policy, as TOML; `None`: see [`Key::open`].
+    pub fn value(&self, policy: &Policy) -> Option<String> {
+        self.field.literal(policy)
+    }
+
+    /// A valid value, as TOML.
+    pub fn example(&self) -> String {
+        self.value(&Policy::default()).unwrap_or_else(|| self.example.to_owned())
+    }
 }
 
-/// A key and the tables above it: `table.max.floor`, `table.max`, `table`.
-fn paths(key: &'static str) -> impl Iterator<Item = &'static str> {
-    std::iter::successors(Some(key), |path| path.rfind('.').map(|dot| &path[..dot]))
+/// Every key, in the order in which a file is best written.
+pub fn keys() -> &'static [Key] {
+    static KEYS: LazyLock<Vec<Key>> = LazyLock::new(all);
+    &KEYS
 }
 
-/// `table.max.floor` → (`table.max`, `floor`).
-fn split(path: &str) -> (&str, &str) {
-    path.rsplit_once('.').unwrap_or(("", path))
+/// The key of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    keys().iter().find(|key| key.name == name)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+const DEFAULT_CEILING: &str = "4194304, or the floor or the value found at start if larger";
 
-    #[test]
-    fn a_slip_is_answered_with_the_key_that_was_meant() {
-        assert_eq!(unknown("table", "memory_limit"), "unknown key; did you mean `memory-limit`?");
-        assert_eq!(unknown("table", "High-Water"), "unknown key; did you mean `high-water`?");
-        assert_eq!(unknown("", "tabel"), "unknown key; did you mean `table`?");
-        assert_eq!(unknown("hash.buckets", "cieling"), "unknown key; did you mean `ceiling`?");
-    }
+fn all() -> Vec<Key> {
+    let mut keys = table_and_hash();
+    keys.push(Key::new(
+        "timeouts.shorten",
+        Field::Switch(|policy| &mut policy.timeouts.shorten),
+        "Whether timeouts may be shortened when max may not rise.",
+    ));
+    keys.extend(Timeout::ALL.map(floor));
+    keys.extend([
+        Key::new(
+            "relax.after",
+            Field::Time(|policy| &mut policy.relax.after, Duration::from_mins(1)..=Duration::from_hours(7 * 24)),
+            "How long it must have been calm before a step back: timeouts first, then max.",
+        ),
+        Key::new(
+            "flood.detect",
+            Field::Switch(|policy| &mut policy.flood.detect),
+            "Whether max stays where it is in a flood. Without it every load counts as growth.",
+        ),
+        Key::new(
+            "flood.unreplied",
+            Field::Number(|policy| &mut policy.flood.unreplied, 0.5..=1.0),
+            "The share of entries without a reply from which on a surge may be a flood.",
+        ),
+        Key::new(
+            "stop.restore",
+            Field::Restore,
+            "What a stop puts back. `when-safe`: what can come back without a flow refused or a stall beyond \
+             `hash.max-stall`; `conntrack-guard restore` or the next start does the rest. `keep`: nothing, the next guard takes \
+             over (for rolling updates). `now`: everything, whatever it stalls; max never goes below what is in use.",
+        ),
+    ]);
+    keys
+}
 
-    #[test]
-    fn a_key_in_the_wrong_table_is_sent_home() {
-        assert_eq!(unknown("", "horizon"), "unknown key here; `horizon` stands in [table]");
-        assert_eq!(unknown("table", "buckets"), "unknown key here; `buckets` stands in [hash]");
-        assert_eq!(unknown("table", "mode"), "unknown key here; `mode` stands at the top, before any [table]");
-    }
+fn table_and_hash() -> Vec<Key> {
+    vec![
+        Key::new("version", Field::Version, "The format of the file. Another version is refused."),
+        Key::new(
+            "mode",
+            Field::Mode,
+            "`enforce`: decide and act. `advise`: decide and report, change nothing. `off`: observe and report only.",
+        ),
+        Key::new(
+            "table.max.floor",
+            // The kernel keeps `nf_conntrack_max` in an int for its sysctl; 0 means "no limit" before 6.19 and is refused
+            // after.
+            Field::Integer(|policy| &mut policy.table.max.floor, 1..=2_147_483_647),
+            "The lowest value that the guard may choose for `nf_conntrack_max`, entries. Not above the ceiling.",
+        )
+        .open("as found at start", "131072"),
+        Key::new(
+            "table.max.ceiling",
+            Field::Integer(|policy| &mut policy.table.max.ceiling, 1..=2_147_483_647),
+            "The highest value that the guard may choose for `nf_conntrack_max`, entries.",
+        )
+        .open(DEFAULT_CEILING, "4194304"),
+        Key::new(
+            "table.memory-limit",
+            Field::Memory,
+            "What the entries of a full table and the buckets may take together.",
+        ),
+        Key::new(
+            "table.high-water",
+            Field::Number(|policy| &mut policy.table.high_water, 0.1..=0.99),
+            "The share of max that the forecast may reach before max is raised.",
+        ),
+        Key::new(
+            "table.horizon",
+            Field::Time(|policy| &mut policy.table.horizon, Duration::from_secs(1)..=Duration::from_mins(10)),
+            "How far ahead the forecast looks.",
+        ),
+        Key::new(
+            "hash.buckets.floor",
+            // `nf_ct_alloc_hashtable` takes no more: its bytes must fit an unsigned int.
+            Field::Integer(|policy| &mut policy.hash.buckets.floor, 1..=536_870_911),
+            "The lowest value that the guard may choose for `nf_conntrack_buckets`. Not above the ceiling.",
+        )
+        .open("as found at start", "65536"),
+        Key::new(
+            "hash.buckets.ceiling",
+            Field::Integer(|policy| &mut policy.hash.buckets.ceiling, 1..=536_870_911),
+            "The highest value that the guard may choose for `nf_conntrack_buckets`.",
+        )
+        .open(DEFAULT_CEILING, "4194304"),
+        Key::new(
+            "hash.max-stall",
+            Field::Time(|policy| &mut policy.hash.max_stall, Duration::ZERO..=Duration::from_secs(10)),
+            "The longest estimated time for which a resize of the hash table may hold up all conntrack packets, at start \
+             too.",
+        ),
+        Key::new(
+            "hash.resize-window",
+            Field::Window,
+            "Hours of the day (UTC) in which a resize may stall longer than `max-stall`, when the chains cost more than it \
+             does. May go past midnight.",
+        )
+        .open("never", "\"02:00-04:00\""),
+    ]
+}
 
-    #[test]
-    fn a_strange_key_is_answered_with_what_is_known() {
-        assert_eq!(unknown("hash", "zzz"), "unknown key; known in [hash]: buckets, max-stall. Remove it");
-        assert!(unknown("", "").contains("version, mode, table, hash"));
-    }
+fn floor(timeout: Timeout) -> Key {
+    let default = timeout.kernel_default();
+    let alone = if Policy::default().timeouts.floor(timeout) >= default { ", so it is left alone" } else { "" };
+    let meaning = format!(
+        "The shortest that the guard may set `{}` to: {}. Shorter, {}. The kernel starts with {default} s{alone}.",
+        timeout.sysctl(),
+        harms::entries(timeout),
+        harms::harm(timeout)
+    );
+    Key::new(&format!("timeouts.{}.floor", timeout.name()), Field::Floor(timeout), &meaning)
 }

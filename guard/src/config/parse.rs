@@ -1,31 +1,20 @@
 //! The text of a policy file → [`Policy`].
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::Duration;
 
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
 
-use super::errors::Errors;
-use super::policy::{Mode, Policy};
-use super::section::{Reader, Section};
+use super::errors::{Errors, Position, Problem};
+use super::field::{Field, VERSION, found};
+use super::keys::{find, keys};
+use super::policy::{Bounds, Policy};
+use super::unknown::{children, unknown};
 
-/// The one format this program reads.
-const VERSION: u64 = 1;
 /// No policy is longer; a device or an endless pipe given by mistake must not fill the memory.
 const LONGEST_FILE: u64 = 1 << 20;
-
-/// The kernel keeps `nf_conntrack_max` in an int for its sysctl; 0 means "no limit" before 6.19 and is refused after.
-const MAX: RangeInclusive<u64> = 1..=2_147_483_647;
-/// `nf_ct_alloc_hashtable` takes no more: its bytes must fit an unsigned int.
-const BUCKETS: RangeInclusive<u64> = 1..=536_870_911;
-const HIGH_WATER: RangeInclusive<f64> = 0.1..=0.99;
-const HORIZON: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(10);
-const MAX_STALL: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
-const MEMORY_PERCENT: RangeInclusive<f64> = 0.1..=90.0;
-const MEMORY_BYTES: RangeInclusive<u64> = 1 << 20..=1 << 50;
 
 /// Reads the policy file at `path`. A file that is missing or cannot be read is an error: a host without a file uses
 /// [`Policy::default`].
@@ -65,54 +54,101 @@ pub fn parse(name: &str, text: &str) -> Result<Policy, Errors> {
         }
         return reader.finish(Policy::default());
     }
-    let mut top = Section::top(table.into_inner());
-    if !version_is_known(&mut top, &mut reader) {
+    let table = table.into_inner();
+    if let Some(version) = table.get("version")
+        && version.get_ref().as_integer().is_some()
+        && Field::Version.accept(version.get_ref(), &mut Policy::default()).is_none()
+    {
         // Another version's keys are not this one's: to call them unknown would mislead.
+        let message = format!(
+            "this program reads version {VERSION}, the file says {}; use the program it was written for, or write the \
+             policy anew as version {VERSION}",
+            found(version.get_ref())
+        );
+        reader.refuse("version", version.span().start, message);
         return reader.finish(Policy::default());
     }
-    let policy = policy(&mut top, &mut reader);
-    top.close(&mut reader);
+    let mut policy = Policy::default();
+    reader.table("", table, &mut policy);
+    reader.floor_under_ceiling("table.max", policy.table.max);
+    reader.floor_under_ceiling("hash.buckets", policy.hash.buckets);
     reader.finish(policy)
 }
 
-fn version_is_known(top: &mut Section<'_>, reader: &mut Reader<'_>) -> bool {
-    match top.integer(reader, "version", &(0..=u64::from(u32::MAX))) {
-        None | Some((VERSION, _)) => true,
-        Some((other, offset)) => {
-            let message = format!(
-                "this program reads version {VERSION}, the file says {other}; use the program it was written for, or \
-                 write the policy anew as version {VERSION}"
-            );
-            reader.refuse("version", offset, message);
-            false
+/// The file being read, and what was wrong so far.
+struct Reader<'t> {
+    name: &'t str,
+    text: &'t str,
+    problems: Vec<Problem>,
+    /// Where the value of each key stands that was taken.
+    places: BTreeMap<&'static str, usize>,
+}
+
+impl<'t> Reader<'t> {
+    fn new(name: &'t str, text: &'t str) -> Self {
+        Self { name, text, problems: Vec::new(), places: BTreeMap::new() }
+    }
+
+    /// Notes a problem; `key` is empty for a syntax error.
+    fn refuse(&mut self, key: &str, offset: usize, message: String) {
+        self.problems.push(Problem {
+            file: self.name.to_owned(),
+            position: Some(Position::of(self.text, offset)),
+            key: (!key.is_empty()).then(|| key.to_owned()),
+            message,
+        });
+    }
+
+    /// `value` if nothing was refused.
+    fn finish<T>(self, value: T) -> Result<T, Errors> {
+        if self.problems.is_empty() { Ok(value) } else { Err(Errors::new(self.problems)) }
+    }
+
+    /// Takes every value of a table and the tables in it; `path` is its name, "" at the top.
+    fn table(&mut self, path: &str, table: DeTable<'_>, policy: &mut Policy) {
+        for (name, value) in table {
+            let leaf = name.get_ref();
+            let key = if path.is_empty() { leaf.to_string() } else { format!("{path}.{leaf}") };
+            let offset = value.span().start;
+            if let Some(known) = find(&key) {
+                if known.field.accept(value.get_ref(), policy).is_some() {
+                    self.places.insert(&known.name, offset);
+                } else {
+                    let wanted = known.field.wanted(&known.example());
+                    self.refuse(&key, offset, format!("{wanted}; found {}", found(value.get_ref())));
+                }
+            } else if children(&key).is_empty() {
+                self.refuse(&key, name.span().start, unknown(path, leaf));
+            } else {
+                match value.into_inner() {
+                    DeValue::Table(inner) => self.table(&key, inner, policy),
+                    other => {
+                        let message = format!("give a table, such as {}; found {}", example_table(&key), found(&other));
+                        self.refuse(&key, offset, message);
+                    }
+                }
+            }
+        }
+    }
+
+    fn floor_under_ceiling(&mut self, path: &str, bounds: Bounds) {
+        let key = format!("{path}.floor");
+        if let (Some(floor), Some(ceiling), Some(&offset)) = (bounds.floor, bounds.ceiling, self.places.get(&*key))
+            && floor > ceiling
+        {
+            let message = format!("{floor} is above the ceiling {ceiling}; lower the floor or raise the ceiling");
+            self.refuse(&key, offset, message);
         }
     }
 }
 
-fn policy(top: &mut Section<'_>, reader: &mut Reader<'_>) -> Policy {
-    let mut policy = Policy::default();
-    if let Some(mode) = top.word(reader, "mode", &[("enforce", Mode::Enforce), ("advise", Mode::Advise)]) {
-        policy.mode = mode;
+/// `[table] with its keys below it`, or `{ floor = 131072, ceiling = 4194304 }` for one in another.
+fn example_table(path: &str) -> String {
+    if !path.contains('.') {
+        return format!("[{path}] with its keys below it");
     }
-
-    let mut table = top.section(reader, "table", "[table] with its keys below it");
-    policy.table.max = table.bounds(reader, "max", &MAX, "{ floor = 131072, ceiling = 4194304 }");
-    if let Some(limit) = table.memory_limit(reader, "memory-limit", &MEMORY_PERCENT, &MEMORY_BYTES) {
-        policy.table.memory_limit = limit;
-    }
-    if let Some(share) = table.number(reader, "high-water", &HIGH_WATER, "0.80") {
-        policy.table.high_water = share;
-    }
-    if let Some(horizon) = table.duration(reader, "horizon", &HORIZON, "10s") {
-        policy.table.horizon = horizon;
-    }
-    table.close(reader);
-
-    let mut hash = top.section(reader, "hash", "[hash] with its keys below it");
-    policy.hash.buckets = hash.bounds(reader, "buckets", &BUCKETS, "{ ceiling = 4194304 }");
-    if let Some(stall) = hash.duration(reader, "max-stall", &MAX_STALL, "20ms") {
-        policy.hash.max_stall = stall;
-    }
-    hash.close(reader);
-    policy
+    let prefix = format!("{path}.");
+    let leaves =
+        keys().iter().filter_map(|key| Some(format!("{} = {}", key.name.strip_prefix(&prefix)?, key.example())));
+    format!("{{ {} }}", leaves.collect::<Vec<_>>().join(", "))
 }

@@ -54,6 +54,21 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    /// As written in a file.
+    pub(super) const WORDS: [(&'static str, Self); 3] =
+        [("enforce", Self::Enforce), ("advise", Self::Advise), ("off", Self::Off)];
+
+    /// As written in a file.
+    pub fn name(self) -> &'static str {
+        name(&self, &Self::WORDS)
+    }
+}
+
+fn name<T: PartialEq>(value: &T, words: &[(&'static str, T)]) -> &'static str {
+    words.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| word)
+}
+
 /// `[table]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
@@ -106,7 +121,8 @@ impl Window {
 pub struct Timeouts {
     /// `shorten`: whether timeouts may be shortened at all.
     pub shorten: bool,
-    /// `[timeouts.NAME] floor`: the shortest the guard may choose, seconds; of those that the operator gave.
+    /// `[timeouts.NAME] floor`: the shortest the guard may choose, seconds, 1 to 2073600; of those that are not as they
+    /// would be without a word from the operator.
     pub floors: BTreeMap<Timeout, u64>,
 }
 
@@ -114,6 +130,15 @@ impl Timeouts {
     /// The shortest that this timeout may be set to, seconds: the operator's, or one that does the least harm.
     pub fn floor(&self, timeout: Timeout) -> u64 {
         self.floors.get(&timeout).copied().unwrap_or_else(|| Self::default_floor(timeout))
+    }
+
+    /// Sets the floor, seconds.
+    pub fn set_floor(&mut self, timeout: Timeout, floor: u64) {
+        if floor == Self::default_floor(timeout) {
+            self.floors.remove(&timeout);
+        } else {
+            self.floors.insert(timeout, floor);
+        }
     }
 
     /// The floor without a word from the operator, seconds. Where it is what the kernel starts with, the timeout is left
@@ -173,6 +198,17 @@ pub enum Restore {
     Keep,
     /// Everything at once, whatever it costs but a flow: max never goes below what is in use.
     Now,
+}
+
+impl Restore {
+    /// As written in a file.
+    pub(super) const WORDS: [(&'static str, Self); 3] =
+        [("when-safe", Self::WhenSafe), ("keep", Self::Keep), ("now", Self::Now)];
+
+    /// As written in a file.
+    pub fn name(self) -> &'static str {
+        name(&self, &Self::WORDS)
+    }
 }
 
 /// Bounds of a setting; `None` where the operator set none.

@@ -4,7 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use conntrack_guard::config::{Bounds, Hash, KEYS, MemoryLimit, Mode, Policy, Table, load, parse};
+use conntrack_guard::config::{
+    Bounds, Flood, Hash, MemoryLimit, Mode, Policy, Relax, Restore, Stop, Table, Timeouts, Window, example, keys, load,
+    parse,
+};
+use conntrack_guard::observe::Timeout;
 use proptest::prelude::*;
 
 fn errors(text: &str) -> Vec<String> {
@@ -27,7 +31,7 @@ fn an_empty_file_is_the_default_policy() {
 fn every_key_is_taken() {
     let text = r#"
         version = 1
-        mode = "advise"
+        mode = "off"
         [table]
         max = { floor = 131_072, ceiling = 0x40_0000 }
         memory-limit = "1.5GiB"
@@ -36,9 +40,22 @@ fn every_key_is_taken() {
         [hash]
         buckets = { floor = 1024, ceiling = 2048 }
         max-stall = "1ms"
+        resize-window = "22:30-04:00"
+        [timeouts]
+        shorten = false
+        tcp-established.floor = "2h 10m"
+        [timeouts.udp]
+        floor = "20s"
+        [relax]
+        after = "1h"
+        [flood]
+        detect = false
+        unreplied = 1
+        [stop]
+        restore = "keep"
     "#;
     let expected = Policy {
-        mode: Mode::Advise,
+        mode: Mode::Off,
         table: Table {
             max: Bounds { floor: Some(131_072), ceiling: Some(4_194_304) },
             memory_limit: MemoryLimit::Bytes(3 << 29),
@@ -48,9 +65,12 @@ fn every_key_is_taken() {
         hash: Hash {
             buckets: Bounds { floor: Some(1024), ceiling: Some(2048) },
             max_stall: Duration::from_millis(1),
-            resize_window: None,
+            resize_window: Some(Window { from: Duration::from_mins(22 * 60 + 30), to: Duration::from_hours(4) }),
         },
-        ..Policy::default()
+        timeouts: Timeouts { shorten: false, floors: [(Timeout::TcpEstablished, 7_800), (Timeout::Udp, 20)].into() },
+        relax: Relax { after: Duration::from_hours(1) },
+        flood: Flood { detect: false, unreplied: 1.0 },
+        stop: Stop { restore: Restore::Keep },
     };
     assert_eq!(parse("p.toml", text), Ok(expected));
 }
@@ -78,25 +98,44 @@ fn a_key_that_is_none_is_refused_with_the_likely_one() {
     );
     assert_eq!(error("horizon = \"10s\"\n"), "p.toml:1:1: horizon: unknown key here; `horizon` stands in [table]");
     assert_eq!(
-        error("[relax]\nafter = \"10m\"\n"),
-        "p.toml:1:2: relax: unknown key; known at the top of the file: version, mode, table, hash. Remove it"
+        error("[reap]\nmode = \"off\"\n"),
+        "p.toml:1:2: reap: unknown key; known at the top of the file: version, mode, table, hash, timeouts, relax, flood, \
+         stop. Remove it"
+    );
+    assert_eq!(
+        error("[timeouts.tcp-timewait]\nfloor = \"30s\"\n"),
+        "p.toml:1:11: timeouts.tcp-timewait: unknown key; did you mean `tcp-time-wait`?"
     );
 }
 
 #[test]
 fn a_value_of_the_wrong_type_is_refused_with_the_right_one() {
-    assert_eq!(error("mode = true"), "p.toml:1:8: mode: give \"enforce\" or \"advise\"; found true");
+    assert_eq!(error("mode = true"), "p.toml:1:8: mode: give \"enforce\" or \"advise\" or \"off\"; found true");
     assert_eq!(
         error("[table]\nmax = 262144"),
         "p.toml:2:7: table.max: give a table, such as { floor = 131072, ceiling = 4194304 }; found 262144"
     );
     assert_eq!(
         error("table.high-water = \"80%\""),
-        "p.toml:1:20: table.high-water: give a number from 0.1 to 0.99, such as 0.80; found \"80%\""
+        "p.toml:1:20: table.high-water: give a number from 0.1 to 0.99, such as 0.8; found \"80%\""
     );
     assert_eq!(
         error("table.horizon = 10"),
-        "p.toml:1:17: table.horizon: give a time from 1s to 10m with its unit, such as \"10s\"; found 10"
+        "p.toml:1:17: table.horizon: give a time from 1s to 10m, with its unit, such as \"10s\"; found 10"
+    );
+    assert_eq!(
+        error("timeouts.udp = \"20s\""),
+        "p.toml:1:16: timeouts.udp: give a table, such as { floor = \"15s\" }; found \"20s\""
+    );
+    assert_eq!(
+        error("hash.resize-window = \"2-4\""),
+        "p.toml:1:22: hash.resize-window: give two different times of day, UTC, such as \"02:00-04:00\"; found \"2-4\""
+    );
+    assert_eq!(error("flood.detect = \"yes\""), "p.toml:1:16: flood.detect: give true or false; found \"yes\"");
+    assert_eq!(
+        error("table.memory-limit = true"),
+        "p.toml:1:22: table.memory-limit: give a share from \"0.1%\" to \"90%\" of the host's memory, or bytes from \
+         \"1.0 MiB\" to \"1.0 PiB\"; found true"
     );
     assert_eq!(
         error("table = [1]"),
@@ -120,8 +159,24 @@ fn zero_is_no_bound() {
 #[test]
 fn values_out_of_range_are_refused() {
     for text in [
-        "version = -1",
-        "mode = \"off\"",
+        "version = \"1\"",
+        "mode = \"of\"",
+        "hash.resize-window = \"02:00-02:00\"",
+        "hash.resize-window = \"00:00-24:00\"",
+        "hash.resize-window = \"24:00-02:00\"",
+        "hash.resize-window = \"02:60-03:00\"",
+        "hash.resize-window = \"22:00-24:01\"",
+        "hash.resize-window = \"+2:00-04:00\"",
+        "timeouts.udp.floor = \"0s\"",
+        "timeouts.udp.floor = \"1500ms\"",
+        "timeouts.udp.floor = \"25days\"",
+        "timeouts.udp.floor = 30",
+        "timeouts.shorten = 1",
+        "relax.after = \"59s\"",
+        "relax.after = \"8days\"",
+        "flood.unreplied = 0.4",
+        "flood.unreplied = 1.1",
+        "stop.restore = \"later\"",
         "table.max.floor = -5",
         "table.max.ceiling = 2147483648",
         "table.max.ceiling = 99999999999999999999999999",
@@ -155,6 +210,15 @@ fn a_floor_above_its_ceiling_is_refused() {
         error("[table]\nmax = { floor = 200, ceiling = 100 }"),
         "p.toml:2:17: table.max.floor: 200 is above the ceiling 100; lower the floor or raise the ceiling"
     );
+}
+
+#[test]
+fn a_window_may_end_with_the_day_or_go_past_it() {
+    let window = |text: &str| parse("p.toml", &format!("hash.resize-window = \"{text}\"")).unwrap().hash.resize_window;
+    let hour = Duration::from_hours;
+    assert_eq!(window("22:00-24:00"), Some(Window { from: hour(22), to: hour(0) }));
+    let over_midnight = window("23:30 - 01:00").unwrap();
+    assert!(over_midnight.contains(hour(0)) && !over_midnight.contains(hour(23)));
 }
 
 #[test]
@@ -208,10 +272,23 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     })
 }
 
-fn written(bounds: Bounds) -> String {
-    let side = |name: &str, value: Option<u64>| value.map(|value| format!("{name} = {value}"));
-    let sides: Vec<_> = [side("floor", bounds.floor), side("ceiling", bounds.ceiling)].into_iter().flatten().collect();
-    format!("{{ {} }}", sides.join(", "))
+fn timeouts() -> impl Strategy<Value = Timeouts> {
+    let floors = proptest::collection::vec((0..Timeout::ALL.len(), 1_u64..=2_073_600), 0..8);
+    (any::<bool>(), floors).prop_map(|(shorten, given)| {
+        let mut timeouts = Timeouts { shorten, floors: [].into() };
+        for (index, floor) in given {
+            timeouts.set_floor(Timeout::ALL[index], floor);
+        }
+        timeouts
+    })
+}
+
+fn window() -> impl Strategy<Value = Option<Window>> {
+    let minute = 0_u64..1_440;
+    let window = (minute.clone(), minute).prop_filter("two times", |(from, to)| from != to);
+    proptest::option::of(
+        window.prop_map(|(from, to)| Window { from: Duration::from_mins(from), to: Duration::from_mins(to) }),
+    )
 }
 
 prop_compose! {
@@ -221,36 +298,37 @@ prop_compose! {
         memory_limit in prop_oneof![
             (0.1_f64..=90.0).prop_map(MemoryLimit::Percent),
             (1_u64 << 20..=1 << 50).prop_map(MemoryLimit::Bytes),
+            (1_u64..=1 << 30).prop_map(|mib| MemoryLimit::Bytes(mib << 20)),
         ],
         high_water in 0.1_f64..=0.99,
         horizon in 1_000_u64..=600_000,
         stall in 0_u64..=10_000,
+        resize_window in window(),
+        timeouts in timeouts(),
+        after in 60_000_u64..=7 * 86_400_000,
+        (detect, unreplied) in (any::<bool>(), 0.5_f64..=1.0),
+        restore in proptest::sample::select(&[Restore::WhenSafe, Restore::Keep, Restore::Now][..]),
     ) -> Policy {
         Policy {
             mode: Mode::Enforce,
             table: Table { max, memory_limit, high_water, horizon: Duration::from_millis(horizon) },
-            hash: Hash { buckets, max_stall: Duration::from_millis(stall), resize_window: None },
-            ..Policy::default()
+            hash: Hash { buckets, max_stall: Duration::from_millis(stall), resize_window },
+            timeouts,
+            relax: Relax { after: Duration::from_millis(after) },
+            flood: Flood { detect, unreplied },
+            stop: Stop { restore },
         }
     }
 }
 
 proptest! {
     #[test]
-    fn every_policy_comes_back_from_its_text(policy in policy()) {
-        let limit = match policy.table.memory_limit {
-            MemoryLimit::Percent(share) => format!("\"{share}%\""),
-            MemoryLimit::Bytes(bytes) => bytes.to_string(),
-        };
-        let text = format!(
-            "version = 1\nmode = \"enforce\"\n[table]\nmax = {}\nmemory-limit = {limit}\nhigh-water = {}\n\
-             horizon = \"{}ms\"\n[hash]\nbuckets = {}\nmax-stall = \"{}ms\"\n",
-            written(policy.table.max),
-            policy.table.high_water,
-            policy.table.horizon.as_millis(),
-            written(policy.hash.buckets),
-            policy.hash.max_stall.as_millis(),
-        );
+    fn every_policy_comes_back_from_its_text(
+        policy in policy(),
+        mode in proptest::sample::select(&[Mode::Enforce, Mode::Advise, Mode::Off][..]),
+    ) {
+        let policy = Policy { mode, ..policy };
+        let text = example(&policy);
         prop_assert_eq!(parse("p.toml", &text), Ok(policy), "{}", text);
     }
 
@@ -264,11 +342,11 @@ proptest! {
     /// Any TOML-like text around the real keys: more than garbage reaches the code behind the syntax.
     #[test]
     fn any_value_of_any_key_is_taken_or_refused_with_its_place(
-        key in proptest::sample::select(KEYS),
+        key in proptest::sample::select(keys().iter().collect::<Vec<_>>()),
         depth in 0_usize..3,
         value in "(-?[0-9]{1,30}(\\.[0-9]{1,30})?|\"[^\"\\\\\\p{C}]{0,60}\"|true|[0-9]{4}-01-01|\\[1, 2\\]|\\{ floor = -1 \\}|nan|-inf|0x[0-9a-f]{1,20})",
     ) {
-        let parts: Vec<_> = key.split('.').collect();
+        let parts: Vec<_> = key.name.split('.').collect();
         let path = parts[..parts.len().saturating_sub(depth).max(1)].join(".");
         if let Err(errors) = parse("p.toml", &format!("# a policy\n{path} = {value}\n")) {
             for problem in errors.all() {
