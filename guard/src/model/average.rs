@@ -43,6 +43,11 @@ impl Average {
         if self.seen > 0.0 { self.value / self.seen } else { 0.0 }
     }
 
+    /// The mean, if anything was seen.
+    pub(super) fn known(&self) -> Option<f64> {
+        (self.seen > 0.0).then(|| self.mean())
+    }
+
     /// How much of its memory is filled, 0 to 1.
     pub(super) fn seen(&self) -> f64 {
         self.seen

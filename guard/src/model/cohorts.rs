@@ -156,6 +156,18 @@ impl Cohorts {
         self.kinds[timeout as usize].ends.mean()
     }
 
+    /// Entries there that this timeout will end.
+    pub(super) fn held(&self, timeout: Timeout) -> f64 {
+        self.ends_of(timeout, self.shares()[timeout as usize], self.now, f64::INFINITY)
+    }
+
+    /// Entries that came within the time of this timeout; `None` when that is longer than anything is known.
+    pub(super) fn came_within(&self, timeout: Timeout) -> Option<f64> {
+        let seconds = self.eras.back()?.timeouts[timeout as usize] as f64;
+        let came = self.history.came(self.now - seconds, self.now);
+        (came.unknown <= 0.0).then_some(came.entries)
+    }
+
     /// Entries at which the count would settle if they went on coming as they do.
     pub(super) fn steady(&self) -> f64 {
         let (shares, in_force) = (self.shares(), self.in_force());

@@ -65,6 +65,22 @@ pub struct Estimate {
     pub doubts: Vec<Doubt>,
 }
 
+impl Estimate {
+    /// How many more entries fit into the memory that is available, with a twentieth of the host's left to others. None
+    /// while tasks wait for memory: `MemAvailable` promises too much then. A host whose memory is not known sets no limit.
+    pub fn entries_that_fit(&self) -> u64 {
+        /// Per cent of the last 10 s.
+        const PRESSED: f64 = 10.0;
+        if self.memory.total == 0 {
+            return u64::MAX;
+        }
+        if self.memory.pressure.is_some_and(|pressure| pressure >= PRESSED) {
+            return 0;
+        }
+        self.memory.available.saturating_sub(self.memory.total / 20) / self.entry_bytes.max(1)
+    }
+}
+
 /// The entries whose time one timeout sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct InState {
@@ -85,9 +101,9 @@ pub enum Load {
     Growth,
     /// A surge of flows that nobody answers, far above what this host sees in calm: more room would only feed it.
     Flood {
-        /// Their share of the entries, 0 to 1.
+        /// Their share of the entries, 0.5 to 1. From which share on it matters, the policy says (`flood.unreplied`).
         unreplied: f64,
-        /// Their sources among the entries looked at.
+        /// Different sources of unreplied entries among those that the census looked at; 0 without a census.
         sources: u64,
     },
 }

@@ -1,16 +1,17 @@
 //! From one sample to the next: where the table is going.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::chains::RecentChains;
 use super::cohorts::Cohorts;
 use super::ends::Icmp;
-use super::estimate::{Estimate, Load};
+use super::estimate::Estimate;
+use super::load::Loads;
 use super::outlook::Outlook;
 use super::rates::Rates;
 use super::readings::Readings;
 use super::stall::ResizeCost;
+use super::states::states;
 use crate::observe::{Sample, TableFull, TableReading};
 
 /// What is remembered from sample to sample.
@@ -21,6 +22,7 @@ pub struct Model {
     rates: Rates,
     cohorts: Cohorts,
     chains: RecentChains,
+    loads: Loads,
     resize_cost: ResizeCost,
     previous: Option<Sample>,
 }
@@ -34,6 +36,7 @@ impl Model {
             rates: Rates::new(),
             cohorts: Cohorts::new(),
             chains: RecentChains::default(),
+            loads: Loads::new(false),
             resize_cost: ResizeCost::default(),
             previous: None,
         }
@@ -51,6 +54,7 @@ impl Model {
             if let Some(flow) = &step.flows {
                 self.cohorts.add(flow, step.interval, sample.table.count, &sample.timeouts);
             }
+            self.loads.add(sample, step, &self.cohorts);
         }
         for event in sample.hooks.iter().flat_map(|hooks| &hooks.resizes) {
             self.resize_cost.learn(event, self.count_at(event.at, sample));
@@ -78,9 +82,9 @@ impl Model {
             resize_stall: self.resize_cost.stall(sample.table.count),
             entry_bytes: sample.entry_bytes,
             timeouts: sample.timeouts.clone(),
-            states: BTreeMap::new(),
+            states: states(sample, &self.cohorts),
             steady: insert_rate.map(|_| whole(self.cohorts.steady())),
-            load: Load::default(),
+            load: self.loads.load(),
             memory: sample.memory,
             flowtables: sample.flowtables,
             time_of_day: sample.time_of_day,

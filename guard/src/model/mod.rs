@@ -7,11 +7,13 @@ mod ends;
 mod estimate;
 mod forecast;
 mod history;
+mod load;
 mod outlook;
 mod poisson;
 mod rates;
 mod readings;
 mod stall;
+mod states;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ends::{Ends, Icmp};
 use super::estimate::Doubt;
-use crate::observe::{Destroys, Sample};
+use crate::observe::{Destroys, Sample, Timeout};
 
 /// Ticks are at most 1 s apart, and so are the tries after a failed reading. After a longer pause nobody knows what was in
 /// between: a host that was suspended (CLOCK_BOOTTIME goes on, flows and timeouts do not), or a guard that was held up.
@@ -27,6 +27,7 @@ struct Base {
     /// Inserts and destroys so far; `None` without either hook.
     hooks: Option<(u64, Destroys)>,
     early_drop: u64,
+    refused: u64,
 }
 
 /// What happened between two samples.
@@ -36,6 +37,8 @@ pub(super) struct Step {
     pub(super) interval: Duration,
     /// By how much the count grew, entries a second.
     pub(super) growth: Option<f64>,
+    /// Whether the table evicted entries or refused new ones, as its statistics say.
+    pub(super) full: bool,
     /// What the hooks saw; `None` without them, or where their counters are no evidence.
     pub(super) flows: Option<Flow>,
     /// Whether the programs are there at all.
@@ -49,6 +52,9 @@ pub(super) struct Flow {
     pub(super) inserts: f64,
     /// Went, evicted ones among them.
     pub(super) destroys: f64,
+    /// Went without a completed handshake, evicted ones among them. Of datagrams the hook does not tell whether they were
+    /// answered.
+    pub(super) unanswered: f64,
     /// Went because their timeout had run out, as far as that can be told.
     pub(super) ends: Ends,
 }
@@ -91,6 +97,7 @@ impl Base {
             count: sample.table.count,
             hooks: hooks.and_then(|hooks| hooks.inserts.zip(hooks.destroys.clone())),
             early_drop: sample.stats.early_drop,
+            refused: hooks.and_then(|hooks| hooks.table_full).map_or(0, |full| full.refused),
         }
     }
 }
@@ -110,6 +117,7 @@ fn step(base: &Base, now: &Base, interval: Duration, icmp: Icmp, doubts: &mut Ve
         doubt(Doubt::Backwards);
         0
     });
+    let full = evicted > 0 || now.refused > base.refused;
     let flows = match (&base.hooks, &now.hooks) {
         (Some(before), Some(after)) => flow(before, after, evicted, icmp).and_then(|flow| {
             let plausible = plausible(flow.inserts, interval) && plausible(flow.destroys, interval);
@@ -117,17 +125,19 @@ fn step(base: &Base, now: &Base, interval: Duration, icmp: Icmp, doubts: &mut Ve
         }),
         (Some(_), None) => Err(Doubt::Missing),
         // Not there, or only from now on.
-        (None, _) => return Step { interval, growth, flows: None, hooked: now.hooks.is_some() },
+        (None, _) => return Step { interval, growth, full, flows: None, hooked: now.hooks.is_some() },
     };
     let flows = flows.map_err(doubt).ok();
-    Step { interval, growth, flows, hooked: now.hooks.is_some() }
+    Step { interval, growth, full, flows, hooked: now.hooks.is_some() }
 }
 
 fn flow(before: &(u64, Destroys), after: &(u64, Destroys), evicted: u64, icmp: Icmp) -> Result<Flow, Doubt> {
     let inserts = after.0.checked_sub(before.0).ok_or(Doubt::Backwards)?;
     let destroys = after.1.all().checked_sub(before.1.all()).ok_or(Doubt::Backwards)?;
-    let ends = Ends::between(&before.1, &after.1, icmp).ok_or(Doubt::Backwards)?.less_evicted(evicted as f64);
-    Ok(Flow { inserts: inserts as f64, destroys: destroys as f64, ends })
+    let ends = Ends::between(&before.1, &after.1, icmp).ok_or(Doubt::Backwards)?;
+    let unanswered = ends.of(Timeout::TcpSynSent) + ends.of(Timeout::TcpSynRecv);
+    let ends = ends.less_evicted(evicted as f64);
+    Ok(Flow { inserts: inserts as f64, destroys: destroys as f64, unanswered, ends })
 }
 
 fn plausible(difference: f64, interval: Duration) -> bool {

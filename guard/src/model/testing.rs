@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Estimate, Model};
-use crate::observe::{Destroys, HookTotals, Sample, TableFull, TableReading, Timeout, Timeouts};
+use crate::observe::{Census, Destroys, HookTotals, Sample, TableFull, TableReading, Timeout, Timeouts};
 
 /// One kind of flow.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +132,11 @@ impl Toy {
         }
         self.pass();
         self.look()
+    }
+
+    /// From now on samples carry this census, made now.
+    pub(super) fn census(&mut self, census: Census) {
+        self.sample.census = Some(Census { at: Duration::from_secs(self.second), ..census });
     }
 
     /// The outlook after so many seconds now, and what came of it.

@@ -148,3 +148,14 @@ fn a_full_table_is_full_now_and_no_limit_is_never_full() {
     }
     assert_eq!(last(&unlimited).time_to_full, None);
 }
+
+#[test]
+fn entries_fit_into_what_is_available_while_nobody_waits_for_memory() {
+    let memory = |available, pressure| Memory { total: 1 << 30, available, pressure };
+    let fit = |memory| Estimate { memory, entry_bytes: 320, ..Estimate::default() }.entries_that_fit();
+    assert_eq!(fit(memory(1 << 29, Some(0.5))), ((1 << 29) - (1 << 30) / 20) / 320);
+    assert_eq!(fit(memory(1 << 29, None)), fit(memory(1 << 29, Some(0.0))));
+    assert_eq!(fit(memory(1 << 29, Some(35.0))), 0);
+    assert_eq!(fit(memory(1 << 20, None)), 0);
+    assert_eq!(fit(Memory::default()), u64::MAX);
+}
