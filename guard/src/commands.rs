@@ -80,7 +80,11 @@ pub fn restore_settings(args: &RestoreArgs) -> Result<(), Failure> {
         }
         Found::ThisBoot(journal) => journal,
     };
-    let all = restore(&mut journal, &settings);
+    // By hand nobody waits, and nothing is to be dropped.
+    let all = restore(&mut journal, &settings, config::Restore::WhenSafe);
+    if all.is_empty() {
+        return print("nothing to put back: the guard that kept this journal had changed nothing\n");
+    }
     for one in &all {
         print(&(report::restored_line(one) + "\n"))?;
     }

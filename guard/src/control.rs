@@ -76,9 +76,10 @@ impl Control {
         !table::is_there(&self.root)
     }
 
-    /// Puts back what was changed. Waits for a write that is still under way.
+    /// Puts back what was changed, as the policy has it. Waits for a write that is still under way.
     pub async fn restore(&self) -> Vec<Restored> {
-        self.with_actuator(|actuator| actuator.restore()).await
+        let how = self.policy.stop.restore;
+        self.with_actuator(move |actuator| actuator.restore(how)).await
     }
 
     /// Checks the plan against the table as it is at this moment, and has it carried out.
@@ -120,7 +121,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::actuate::testing::FakeKernel;
     use crate::actuate::{DryRun, Effect, Live};
-    use crate::config::Mode as PolicyMode;
+    use crate::config::{Mode as PolicyMode, Restore};
     use crate::policy::{Approved, Host, Setting};
     use crate::report::{Mode, Start, Status};
 
@@ -145,7 +146,7 @@ pub(crate) mod tests {
 
     pub(crate) fn live(kernel: &FakeKernel) -> Box<dyn Actuator> {
         let stall = Policy::default().hash.max_stall;
-        Box::new(Live::start(kernel.settings(), &kernel.state_dir(), stall).unwrap().0)
+        Box::new(Live::start(kernel.settings(), &kernel.state_dir(), stall).unwrap())
     }
 
     fn status(control: &Control) -> Status {
@@ -245,7 +246,7 @@ pub(crate) mod tests {
             Vec::new()
         }
 
-        fn restore(&mut self) -> Vec<Restored> {
+        fn restore(&mut self, _: Restore) -> Vec<Restored> {
             Vec::new()
         }
     }

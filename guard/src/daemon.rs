@@ -12,18 +12,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::actuate::{Actuator, DryRun, Inherited, Live, Settings};
+use crate::actuate::{Actuator, DryRun, Inherited, Journal, Live, Settings};
 use crate::cli::{Failure, RunArgs};
 use crate::config::{self, Policy};
 use crate::control::Control;
 use crate::figures::time;
 use crate::kernel::{self, Hooks};
 use crate::observe::{Observer, Sample, memory};
-use crate::policy::{Host, Limits};
+use crate::policy::{Host, Limits, Setting};
 use crate::report::{self, Mode, Reporter, Server, Start};
 
 /// How long a stop waits for a write that the kernel has not finished: a resize takes 1 s with 1,000,000 entries.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+const NO_WAY_BACK: &str = "the guard changes nothing that it could not put back";
 
 /// Runs until SIGTERM or SIGINT.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -52,7 +54,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 /// Guards the table that is there now. The caller holds the right to.
 async fn guard(args: &RunArgs, root: &Path, policy: &Policy, mode: Mode, stop: &mut Stop) -> Result<Ended, Failure> {
     let found = Observer::new(root, None).sample().context("cannot read the table")?;
-    let limits = limits(policy, &found)?;
+    let inherited = inherited(mode, root, &args.state_dir)?;
+    let limits = Limits::new(policy, &host(&found, &inherited)).map_err(Failure::invalid)?;
     let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
     let actuator = actuator(mode, root, &args.state_dir, policy)?;
     let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk, log: args.verbose });
@@ -66,6 +69,11 @@ async fn guard(args: &RunArgs, root: &Path, policy: &Policy, mode: Mode, stop: &
     // Takes the socket away.
     server.abort();
     let _ = server.await;
+    drop(control);
+    if mode == Mode::Enforce && matches!(ended, Ok(Ended::TableGone)) {
+        // The same values in the next table would pass for this guard's.
+        Journal::remove(&args.state_dir).context("the journal of a table that is gone is of no use any more")?;
+    }
     ended
 }
 
@@ -98,30 +106,17 @@ fn policy(args: &RunArgs) -> Result<(Policy, Mode), Failure> {
     Ok((policy, mode))
 }
 
-fn limits(policy: &Policy, found: &Sample) -> Result<Limits, Failure> {
-    let host = Host {
-        table: found.table,
-        memory_total: found.memory.total,
-        entry_bytes: found.entry_bytes,
-        page_bytes: memory::page_bytes(),
-        timeouts: found.timeouts.clone(),
+/// What an earlier guard left. A dry run goes without, where it cannot be read.
+fn inherited(mode: Mode, root: &Path, state_dir: &Path) -> Result<Inherited, Failure> {
+    let inherited = match Inherited::read(&Settings::new(root), state_dir) {
+        Err(error) if mode != Mode::Enforce => {
+            warn!("what an earlier guard changed is taken for what was there before: {error}");
+            Inherited::default()
+        }
+        read => read.context(NO_WAY_BACK)?,
     };
-    Limits::new(policy, &host).map_err(Failure::invalid)
-}
-
-fn actuator(mode: Mode, root: &Path, state_dir: &Path, policy: &Policy) -> Result<Box<dyn Actuator>, Failure> {
-    if mode != Mode::Enforce {
-        return Ok(Box::new(DryRun));
-    }
-    let (live, inherited) = Live::start(Settings::new(root), state_dir, policy.hash.max_stall)
-        .context("the guard changes nothing that it could not put back")?;
-    log_inherited(&inherited);
-    Ok(Box::new(live))
-}
-
-fn log_inherited(inherited: &Inherited) {
     if inherited.earlier_boot {
-        info!("removed the journal of an earlier boot: its settings went with it");
+        info!("there is a journal of an earlier boot: its settings went with it");
     }
     for (setting, original) in &inherited.taken_over {
         info!(original, "an earlier guard changed {}; a stop puts the original back", setting.sysctl());
@@ -129,6 +124,36 @@ fn log_inherited(inherited: &Inherited) {
     for (setting, current) in &inherited.overwritten {
         info!(current, "{} was set by another program since an earlier guard changed it: it stays", setting.sysctl());
     }
+    Ok(inherited)
+}
+
+/// The host as the operator left it: what an earlier guard changed is no value to hold bounds or calm against.
+fn host(found: &Sample, inherited: &Inherited) -> Host {
+    let mut host = Host {
+        table: found.table,
+        memory_total: found.memory.total,
+        entry_bytes: found.entry_bytes,
+        page_bytes: memory::page_bytes(),
+        timeouts: found.timeouts.clone(),
+    };
+    for &(setting, original) in &inherited.taken_over {
+        match setting {
+            Setting::Max => host.table.max = original,
+            Setting::Buckets => host.table.buckets = original,
+            Setting::Timeout(timeout) => {
+                host.timeouts.insert(timeout, original);
+            }
+        }
+    }
+    host
+}
+
+fn actuator(mode: Mode, root: &Path, state_dir: &Path, policy: &Policy) -> Result<Box<dyn Actuator>, Failure> {
+    if mode != Mode::Enforce {
+        return Ok(Box::new(DryRun));
+    }
+    let live = Live::start(Settings::new(root), state_dir, policy.hash.max_stall).context(NO_WAY_BACK)?;
+    Ok(Box::new(live))
 }
 
 /// Ticks; on a signal waits for the tick to end, then restores. There is nothing to restore where the table is gone.
@@ -208,8 +233,20 @@ mod tests {
     use super::*;
     use crate::actuate::testing::FakeKernel;
     use crate::control::tests::{Slow, block_on, control, live};
+    use crate::observe::Timeout;
 
     const LIMIT: Duration = Duration::from_millis(300);
+
+    #[test]
+    fn bounds_and_calm_are_held_against_what_was_there_before_any_guard() {
+        let kernel = FakeKernel::with_timeouts(262_144, 65536, 10);
+        let found = Observer::new(kernel.root(), None).sample().unwrap();
+        let udp = Setting::Timeout(Timeout::Udp);
+        let taken_over = vec![(Setting::Max, 65536), (Setting::Buckets, 16384), (udp, 180)];
+        let host = host(&found, &Inherited { taken_over, ..Inherited::default() });
+        assert_eq!((host.table.max, host.table.buckets, host.table.count), (65536, 16384, 10));
+        assert_eq!((host.timeouts[&Timeout::Udp], host.timeouts[&Timeout::TcpTimeWait]), (180, 120));
+    }
 
     /// One test for all: a signal reaches every listener of the process.
     #[test]

@@ -1,6 +1,7 @@
 //! The actuator of `--dry-run` and of `mode = "advise"`.
 
 use super::{Actuator, Effect, Outcome, Restored};
+use crate::config::Restore;
 use crate::policy::{Approved, Change};
 
 /// Writes nothing, journals nothing.
@@ -13,7 +14,7 @@ impl Actuator for DryRun {
         approved.changes().iter().map(advised).collect()
     }
 
-    fn restore(&mut self) -> Vec<Restored> {
+    fn restore(&mut self, _: Restore) -> Vec<Restored> {
         Vec::new()
     }
 }

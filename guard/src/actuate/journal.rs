@@ -4,20 +4,28 @@
 //! A setting's *original* is the last value that somebody else gave it. When another writer changes a setting between
 //! two of the guard's changes, that writer's value is the one to come back to: putting back an older one would undo a
 //! decision that was none of the guard's.
+//!
+//! Two files: `journal.json`, whole and on the disk since the start, with every setting that the guard may change; and the
+//! page `journal.latest`, which each change is written into before it is made. A write waits for the latter alone, and
+//! that one for no disk; `journal.json` follows on a thread of its own.
 
-use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+mod content;
+mod page;
+mod saver;
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
-use super::settings::takes;
+use self::content::{Content, VERSION};
+use self::page::Page;
+use self::saver::Saver;
 use crate::policy::Setting;
 
-const VERSION: u64 = 1;
+pub(super) use self::content::Entry;
+
 const FILE: &str = "journal.json";
 
 /// The journal cannot be kept or read.
@@ -35,8 +43,8 @@ pub enum Error {
     },
     /// Written by another version of the guard.
     #[error(
-        "{path} has format version {found}, this conntrack-guard knows version {VERSION} only: restore with the version \
-         that wrote it, or put the settings back by hand and remove the file"
+        "{path} has format version {found}, this conntrack-guard knows versions up to {VERSION}: run `conntrack-guard \
+         restore` of the version that wrote it (a later one), or put the settings back by hand and remove the file"
     )]
     Version {
         /// The journal.
@@ -73,94 +81,85 @@ pub enum Found {
 pub struct Journal {
     directory: PathBuf,
     content: Content,
-}
-
-/// The file's content.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Content {
-    /// [`VERSION`]
-    version: u64,
-    /// `/proc/sys/kernel/random/boot_id`
-    boot_id: String,
-    /// The policy's limit for a resize, for a `restore` that knows no policy.
-    max_stall_ms: u64,
-    settings: BTreeMap<Setting, Entry>,
-}
-
-/// One changed setting.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Entry {
-    /// The value to come back to.
-    pub original: u64,
-    /// When it was found, milliseconds of the Unix epoch.
-    pub found_at_unix_ms: u64,
-    /// The value that the guard's last finished write left; the original before the first.
-    pub wrote: u64,
-    /// The value of a write that had begun; the kernel has this or `wrote`.
-    pub intended: Option<u64>,
-}
-
-impl Entry {
-    /// Whether the guard left this value. Anything else was written by somebody else since.
-    pub fn is_ours(&self, setting: Setting, current: u64) -> bool {
-        current == self.wrote || self.intended.is_some_and(|value| takes(setting, value, current))
-    }
+    /// What each change is written into first; none before [`Journal::begin`] but an earlier guard's.
+    page: Option<Page>,
+    /// The thread that has `journal.json` follow; none before the first change.
+    saver: Option<Saver>,
 }
 
 impl Journal {
-    /// An empty journal of this boot; no file is written before the first [`Journal::intend`]. Makes the directory, so
-    /// that an unwritable place is found at start and not when the table is about to overflow.
-    pub fn create(directory: &Path, boot_id: &str, max_stall: Duration) -> Result<Self, Error> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|source| Error::Io {
-            verb: "make",
-            path: directory.into(),
-            source,
-        })?;
-        let content = Content { version: VERSION, boot_id: boot_id.into(), max_stall_ms: 0, settings: BTreeMap::new() };
-        let mut journal = Self { directory: directory.into(), content };
-        journal.set_max_stall(max_stall);
-        // The directory may be on a read-only file system.
-        let probe = journal.write_beside().map_err(|(path, source)| Error::Io { verb: "write", path, source })?;
-        fs::remove_file(&probe).map_err(|source| Error::Io { verb: "remove", path: probe, source })?;
-        Ok(journal)
+    /// An empty journal of this boot. Makes the directory, and finds an unwritable place now and not when the table is
+    /// about to overflow.
+    pub fn create(directory: &Path, boot_id: &str) -> Result<Self, Error> {
+        let fail = |verb, source| Error::Io { verb, path: directory.into(), source };
+        let make = || DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        make().map_err(|source| fail("make", source))?;
+        // An earlier guard's, of a journal that is gone.
+        remove(&Page::path(directory))?;
+        Ok(Self { directory: directory.into(), content: Content::new(boot_id), page: None, saver: None })
     }
 
-    /// Reads the journal of a state directory. Changes nothing.
+    /// Reads the journal of a state directory, this version's or an earlier one's. Changes nothing.
     pub fn find(directory: &Path, boot_id: &str) -> Result<Found, Error> {
-        #[derive(Deserialize)]
-        struct Header {
-            version: u64,
-        }
         let path = directory.join(FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
             Err(source) => return Err(Error::Io { verb: "read", path, source }),
         };
-        let damaged = |error: serde_json::Error| Error::Damaged { path: path.clone(), reason: error.to_string() };
-        let header: Header = serde_json::from_str(&text).map_err(damaged)?;
-        if header.version != VERSION {
-            return Err(Error::Version { path, found: header.version });
-        }
-        let content: Content = serde_json::from_str(&text).map_err(damaged)?;
-        if content.boot_id != boot_id {
+        let saved = Content::parse(&path, &text)?;
+        if saved.boot_id != boot_id {
             return Ok(Found::EarlierBoot);
         }
-        if content.settings.values().any(|entry| entry.original == 0) {
-            return Err(Error::Damaged { path, reason: "an original of 0, which the guard never journals".into() });
-        }
-        Ok(Found::ThisBoot(Self { directory: directory.into(), content }))
+        let latest = Page::read(directory);
+        let later = latest.filter(|latest| latest.boot_id == boot_id && latest.sequence > saved.sequence);
+        Ok(Found::ThisBoot(Self {
+            directory: directory.into(),
+            content: later.unwrap_or(saved),
+            page: Page::open(directory),
+            saver: None,
+        }))
     }
 
     /// Removes a directory's journal, if there is one.
     pub fn remove(directory: &Path) -> Result<(), Error> {
-        let path = directory.join(FILE);
-        match fs::remove_file(&path) {
+        // In this order: without it the page says nothing.
+        let journal = directory.join(FILE);
+        remove(&journal)?;
+        remove(&Page::path(directory))?;
+        let sync = match File::open(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other,
+            directory => directory.and_then(|directory| directory.sync_all()),
+        };
+        sync.map_err(|source| Error::Io { verb: "remove", path: journal, source })
+    }
+
+    /// Takes down the settings as they are found, but for those that are this guard's or an earlier one's own: what it may
+    /// change later is then on the disk already. From here on each change goes into the page.
+    pub fn begin(&mut self, found: &[(Setting, u64)], max_stall: Duration) -> Result<(), Error> {
+        let now = unix_ms();
+        self.content.settings.retain(|setting, _| found.iter().any(|(found, _)| found == setting));
+        for &(setting, value) in found {
+            let theirs =
+                |entry: &Entry| !entry.is_touched() || !entry.is_ours(setting, value) || value == entry.original;
+            if self.entry(setting).is_none_or(theirs) {
+                self.content.settings.insert(setting, Entry::found(value, now));
+            }
         }
-        .and_then(|()| File::open(directory)?.sync_all())
-        .map_err(|source| Error::Io { verb: "remove", path, source })
+        self.set_max_stall(max_stall);
+        self.content.sequence = self.content.sequence.saturating_add(1);
+        saver::save(&self.directory, &self.content)?;
+        match Page::create(&self.directory, &self.content) {
+            Ok(page) => self.page = Some(page),
+            Err(source) => {
+                if self.touched().is_empty() {
+                    // Nothing to come back to: best effort, a leftover says so too.
+                    let _ = Self::remove(&self.directory);
+                }
+                return Err(Error::Io { verb: "write", path: Page::path(&self.directory), source });
+            }
+        }
+        Ok(())
     }
 
     /// The longest resize that a restore may cause.
@@ -173,15 +172,18 @@ impl Journal {
         self.content.max_stall_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     }
 
-    pub(super) fn settings(&self) -> impl Iterator<Item = Setting> + use<> {
-        self.content.settings.keys().copied().collect::<Vec<_>>().into_iter()
+    /// The settings that the guard may have changed.
+    pub(super) fn touched(&self) -> Vec<Setting> {
+        let touched = self.content.settings.iter().filter(|(_, entry)| entry.is_touched());
+        touched.map(|(setting, _)| *setting).collect()
     }
 
     pub(super) fn entry(&self, setting: Setting) -> Option<&Entry> {
         self.content.settings.get(&setting)
     }
 
-    /// Records that `current` is about to become `new`. When this returns, the original is on disk.
+    /// Records that `current` is about to become `new`. When this returns, a guard or a `restore` after this process knows
+    /// of it, and the value found first is on disk.
     pub(super) fn intend(&mut self, setting: Setting, current: u64, new: u64) -> Result<(), Error> {
         let before = self.entry(setting).cloned();
         let original = match &before {
@@ -190,8 +192,10 @@ impl Journal {
         };
         let entry = Entry { original: original.0, found_at_unix_ms: original.1, wrote: current, intended: Some(new) };
         self.content.settings.insert(setting, entry);
-        self.save().inspect_err(|_| {
-            // What is not on disk does not count.
+        // A setting that was not there at the start.
+        let noted = if before.is_none() { self.save() } else { self.note() };
+        noted.inspect_err(|_| {
+            // What nobody could read does not count.
             match before {
                 Some(entry) => self.content.settings.insert(setting, entry),
                 None => self.content.settings.remove(&setting),
@@ -199,53 +203,90 @@ impl Journal {
         })
     }
 
-    /// Records what the write has left. A failure to save is harmless: the intention on disk covers it.
+    /// Records what the write has left. A failure is harmless: the recorded intention covers it.
     pub(super) fn settle(&mut self, setting: Setting, left: u64) -> Result<(), Error> {
         if let Some(entry) = self.content.settings.get_mut(&setting) {
             entry.wrote = left;
             entry.intended = None;
-            if entry.original == left {
-                self.content.settings.remove(&setting);
-            }
         }
-        self.save()
+        self.note()?;
+        self.save_later()
     }
 
-    /// Forgets settings that have come back, or that somebody else has taken over.
+    /// Forgets settings that have come back, or that somebody else has taken over. An empty journal is removed, which needs
+    /// no room on the disk.
     pub(super) fn forget(&mut self, settings: &[Setting]) -> Result<(), Error> {
-        self.content.settings.retain(|setting, _| !settings.contains(setting));
-        self.save()
-    }
-
-    fn save(&self) -> Result<(), Error> {
-        if self.content.settings.is_empty() {
-            return Self::remove(&self.directory);
+        self.content.settings.retain(|setting, entry| entry.is_touched() && !settings.contains(setting));
+        if !self.content.settings.is_empty() {
+            return self.save();
         }
-        let fail = |(path, source)| Error::Io { verb: "write", path, source };
-        let fresh = self.write_beside().map_err(fail)?;
-        fs::rename(&fresh, self.directory.join(FILE))
-            .and_then(|()| File::open(&self.directory)?.sync_all())
-            .map_err(|source| fail((fresh, source)))
+        self.finish();
+        self.page = None;
+        Self::remove(&self.directory)
     }
 
-    /// Writes the content to a file beside the journal and to the disk, so that the rename can only put a whole one in
-    /// its place.
-    fn write_beside(&self) -> Result<PathBuf, (PathBuf, io::Error)> {
-        let path = self.directory.join("journal.json.new");
-        let write = || {
-            let text = serde_json::to_vec_pretty(&self.content)?;
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
-            file.write_all(&text)?;
-            file.sync_all()
+    /// Puts the content on the disk, and waits for it. The page alone does where the disk has no room.
+    pub(super) fn save(&mut self) -> Result<(), Error> {
+        self.finish();
+        let noted = if self.page.is_some() { self.note().is_ok() } else { false };
+        match saver::save(&self.directory, &self.content) {
+            Err(error) if noted => tracing::warn!("{error}. Until then the page beside it holds what is newer"),
+            saved => return saved,
+        }
+        Ok(())
+    }
+
+    /// Puts the content into the page; without one onto the disk.
+    fn note(&mut self) -> Result<(), Error> {
+        self.content.sequence = self.content.sequence.saturating_add(1);
+        let Some(page) = &self.page else { return saver::save(&self.directory, &self.content) };
+        page.write(&self.content).map_err(|source| {
+            let path = Page::path(&self.directory);
+            Error::Io { verb: "write", path, source }
+        })
+    }
+
+    fn save_later(&mut self) -> Result<(), Error> {
+        let saver = match self.saver.take() {
+            Some(saver) => saver,
+            None => Saver::start(self.directory.clone()).map_err(|source| {
+                let path = self.directory.join(FILE);
+                Error::Io { verb: "start a thread for", path, source }
+            })?,
         };
-        match write() {
-            Ok(()) => Ok(path),
-            Err(error) => {
-                // Best effort: a leftover does no harm, the next write replaces it.
-                let _ = fs::remove_file(&path);
-                Err((path, error))
-            }
+        saver.save(self.content.clone());
+        self.saver = Some(saver);
+        Ok(())
+    }
+
+    /// Waits for the thread, so that it writes nothing over what is newer.
+    fn finish(&mut self) {
+        if let Some(saver) = self.saver.take() {
+            saver.finish();
         }
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// Has every further write of the page fail.
+    pub(super) fn break_page(&mut self) {
+        self.page = Some(Page { file: File::open(Page::path(&self.directory)).unwrap() });
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Io { verb: "remove", path: path.into(), source })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -3,9 +3,11 @@
 
 mod access;
 mod dry;
+mod inherited;
 mod journal;
 mod live;
 mod restore;
+mod room;
 mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -17,11 +19,13 @@ use serde::{Deserialize, Serialize};
 
 pub use access::{Access, Error as AccessError};
 pub use dry::DryRun;
+pub use inherited::Inherited;
 pub use journal::{Error as JournalError, Found, Journal};
-pub use live::{Inherited, Live};
+pub use live::Live;
 pub use restore::{Put, Restored, restore};
 pub use settings::{Error as SettingsError, Settings};
 
+use crate::config::Restore;
 use crate::policy::{Approved, Change};
 
 /// Where the journal is kept unless `--state-dir` says otherwise.
@@ -33,8 +37,8 @@ pub trait Actuator: Send {
     /// kernel rehashes.
     fn apply(&mut self, approved: &Approved) -> Vec<Outcome>;
 
-    /// Puts back the originals of what `apply` changed, as far as that does no harm now.
-    fn restore(&mut self) -> Vec<Restored>;
+    /// Puts back the originals of what `apply` changed, as the policy's `stop.restore` has it.
+    fn restore(&mut self, how: Restore) -> Vec<Restored>;
 }
 
 /// What became of a change.
@@ -115,7 +119,7 @@ pub enum Error {
     #[error(transparent)]
     Journal(#[from] JournalError),
     /// A kernel file.
-    #[error("{0}; {way_out}", way_out = .0.way_out())]
+    #[error("{}", .0.with_way_out())]
     Settings(#[from] SettingsError),
 }
 

@@ -1,9 +1,11 @@
 //! Putting the originals back, without harm: what cannot come back now stays in the journal for later.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::journal::Journal;
+use super::room::Room;
 use super::settings::{Settings, takes};
+use crate::config::Restore;
 use crate::figures::time;
 use crate::model::ResizeCost;
 use crate::policy::Setting;
@@ -27,11 +29,27 @@ pub enum Put {
         /// The value before, equal to the original if nothing had to be written.
         from: u64,
     },
+    /// The same, by a resize that was expected to stall tracked packets for longer than the policy allows the guard's own.
+    BackOverStall {
+        /// The value before.
+        from: u64,
+        /// How long the write took.
+        took: Duration,
+        /// `hash.max-stall`
+        limit: Duration,
+    },
+    /// Left on purpose, for the next guard.
+    Kept {
+        /// The value that stands.
+        now: u64,
+    },
     /// Somebody else has changed it since the guard did; it stays.
     Overwritten {
         /// The value that stands.
         current: u64,
     },
+    /// The kernel no longer has this setting.
+    Gone,
     /// Only part of the way, or not at all: the original would do harm now. The journal keeps it.
     Later {
         /// The value before.
@@ -54,26 +72,41 @@ pub enum Put {
 }
 
 impl Restored {
-    /// Whether nothing is left to do for this setting.
+    /// Whether all is as it was meant to be.
     pub fn is_done(&self) -> bool {
-        matches!(self.put, Put::Back { .. } | Put::Overwritten { .. })
+        self.is_over() || matches!(self.put, Put::Kept { .. })
+    }
+
+    /// Whether the journal has no more use for the original.
+    fn is_over(&self) -> bool {
+        matches!(self.put, Put::Back { .. } | Put::BackOverStall { .. } | Put::Overwritten { .. } | Put::Gone)
     }
 }
 
-/// Puts back what the journal holds. Whatever has come back leaves the journal; an empty journal is removed. Safe to
-/// repeat. Needs no room on the disk where everything comes back: a full disk is no reason to leave settings changed.
-pub fn restore(journal: &mut Journal, settings: &Settings) -> Vec<Restored> {
+/// Puts back what the journal holds, timeouts first, then max, then buckets. Whatever has come back leaves the journal; an
+/// empty journal is removed. Safe to repeat. Needs no room on the disk where everything comes back: a full disk is no reason
+/// to leave settings changed.
+pub fn restore(journal: &mut Journal, settings: &Settings, how: Restore) -> Vec<Restored> {
+    let mut touched = journal.touched();
+    touched.sort_by_key(|setting| match setting {
+        Setting::Timeout(_) => 0,
+        Setting::Max => 1,
+        Setting::Buckets => 2,
+    });
+    let room = Room::look(journal, settings);
     let mut all = Vec::new();
-    for setting in journal.settings() {
+    for setting in touched {
         let Some(original) = journal.entry(setting).map(|entry| entry.original) else { continue };
-        let put = put_back(journal, settings, setting, original).unwrap_or_else(|error| Put::Failed { error });
-        all.push(Restored { setting, original, put });
+        let put = match (&room, how) {
+            (_, Restore::Keep) => keep(journal, settings, setting),
+            (Ok(room), _) => put_back(journal, settings, setting, original, room, how),
+            (Err(error), _) => Err(error.clone()),
+        };
+        all.push(Restored { setting, original, put: put.unwrap_or_else(|error| Put::Failed { error }) });
     }
     // All in one: an empty journal is removed without another one being written first.
-    let done: Vec<Setting> = all.iter().filter(|one| one.is_done()).map(|one| one.setting).collect();
-    if !done.is_empty()
-        && let Err(error) = journal.forget(&done)
-    {
+    let over: Vec<Setting> = all.iter().filter(|one| one.is_over()).map(|one| one.setting).collect();
+    if let Err(error) = journal.forget(&over) {
         for one in all.iter_mut().filter(|one| one.is_done()) {
             one.put = Put::StillInJournal { error: error.to_string() };
         }
@@ -81,190 +114,99 @@ pub fn restore(journal: &mut Journal, settings: &Settings) -> Vec<Restored> {
     all
 }
 
-fn put_back(journal: &mut Journal, settings: &Settings, setting: Setting, original: u64) -> Result<Put, String> {
-    let say = |error: super::SettingsError| format!("{error}; {}", error.way_out());
-    let from = settings.read(setting).map_err(say)?;
-    if from == original {
-        return Ok(Put::Back { from });
-    }
-    if !journal.entry(setting).is_some_and(|entry| entry.is_ours(setting, from)) {
-        return Ok(Put::Overwritten { current: from });
-    }
-    let count = settings.count().map_err(say)?;
-    let target = match setting {
-        Setting::Max => safe_max(original, count).min(from.max(original)),
-        Setting::Buckets => match stall_beyond(count, journal.max_stall()) {
-            Some(why) => return Ok(Put::Later { from, now: from, why }),
-            None => original,
-        },
-        // Entries take the longer time with their next packet, not all at once.
-        Setting::Timeout(_) => original,
+/// The value in force if the guard left it; else what there is to say instead.
+fn ours(journal: &Journal, settings: &Settings, setting: Setting) -> Result<Result<u64, Put>, String> {
+    let current = match settings.read(setting) {
+        // A tracker's module may go, and its timeouts with it; max and buckets go with the table alone.
+        Err(error) if matches!(setting, Setting::Timeout(_)) && error.is_missing() => return Ok(Err(Put::Gone)),
+        read => read.map_err(|error| error.with_way_out())?,
     };
-    if target != from {
-        // Killed between the write and the journal, the next restore knows the original as such, so it needs no record
-        // of the intention; any other value would pass for another program's.
-        if target != original {
-            journal.intend(setting, from, target).map_err(|error| error.to_string())?;
-        }
-        settings.write(setting, target).map_err(say)?;
-        let left = settings.read(setting).map_err(say)?;
-        if !takes(setting, target, left) {
-            return Err(format!("wrote {target}, but it reads {left}: something else holds this setting"));
-        }
-    }
-    if target == original {
-        return Ok(Put::Back { from });
-    }
-    // The kernel evicts nothing when max falls below the count; it would refuse every new flow instead.
-    journal.settle(setting, target).map_err(|error| error.to_string())?;
-    Ok(Put::Later { from, now: target, why: format!("{count} entries are in use, {original} would drop new ones") })
-}
-
-/// The lowest max, not below the original, that leaves room for a tenth more entries, 1024 at least.
-fn safe_max(original: u64, count: u64) -> u64 {
-    original.max(count.saturating_add((count / 10).max(1024)))
-}
-
-fn stall_beyond(count: u64, limit: Duration) -> Option<String> {
-    let stall = ResizeCost::default().stall(count);
-    (stall > limit).then(|| {
-        format!(
-            "a resize with {count} entries would stall all tracked packets for about {}, over hash.max-stall of {}",
-            time(stall),
-            time(limit)
-        )
+    let Some(entry) = journal.entry(setting) else { return Ok(Err(Put::Overwritten { current })) };
+    Ok(if current == entry.original {
+        Err(Put::Back { from: current })
+    } else if entry.is_ours(setting, current) {
+        Ok(current)
+    } else {
+        Err(Put::Overwritten { current })
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actuate::testing::FakeKernel;
-    use crate::actuate::{Found, find_journal};
-
-    const MAX: &str = "nf_conntrack_max";
-    const BUCKETS: &str = "nf_conntrack_buckets";
-
-    /// A kernel whose max went from 65536 to 262144 and whose buckets went from 16384 to 65536.
-    fn changed(count: u64, max_stall: Duration) -> FakeKernel {
-        let kernel = FakeKernel::new(262_144, 65536, count);
-        let boot = kernel.settings().boot_id().unwrap();
-        let mut journal = Journal::create(&kernel.state_dir(), &boot, max_stall).unwrap();
-        for (setting, old, new) in [(Setting::Max, 65536, 262_144), (Setting::Buckets, 16384, 65536)] {
-            journal.intend(setting, old, new).unwrap();
-            journal.settle(setting, new).unwrap();
-        }
-        kernel
-    }
-
-    fn run(kernel: &FakeKernel) -> Vec<Restored> {
-        match find_journal(&kernel.state_dir(), &kernel.settings()).unwrap() {
-            Found::ThisBoot(mut journal) => restore(&mut journal, &kernel.settings()),
-            _ => Vec::new(),
-        }
-    }
-
-    #[test]
-    fn everything_comes_back_once() {
-        let kernel = changed(1000, Duration::from_millis(20));
-        let all = run(&kernel);
-        assert_eq!(all[0].put, Put::Back { from: 262_144 });
-        assert_eq!(all[1].put, Put::Back { from: 65536 });
-        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (65536, 16384));
-        assert_eq!(run(&kernel), []);
-    }
-
-    #[test]
-    fn max_stays_above_what_is_in_use_and_comes_back_later() {
-        let kernel = changed(100_000, Duration::from_secs(1));
-        let all = run(&kernel);
-        assert!(matches!(&all[0].put, Put::Later { from: 262_144, now: 110_000, .. }), "{all:?}");
-        assert_eq!(kernel.get(MAX), 110_000);
-        // More entries by now: it is not raised again either.
-        kernel.set("nf_conntrack_count", 105_000);
-        let all = run(&kernel);
-        assert!(matches!(&all[0].put, Put::Later { from: 110_000, now: 110_000, .. }), "{all:?}");
-        assert_eq!(kernel.get(MAX), 110_000);
-        kernel.set("nf_conntrack_count", 10);
-        assert_eq!(run(&kernel)[0].put, Put::Back { from: 110_000 });
-        assert_eq!(kernel.get(MAX), 65536);
-        assert_eq!(run(&kernel), []);
-    }
-
-    #[test]
-    fn the_headroom_is_a_tenth_but_1024_at_least_and_saturates() {
-        assert_eq!(safe_max(1000, 500), 1524);
-        assert_eq!(safe_max(1000, 100_000), 110_000);
-        assert_eq!(safe_max(65536, 10), 65536);
-        assert_eq!(safe_max(1, u64::MAX), u64::MAX);
-        assert!(safe_max(0, 0) > 0);
-    }
-
-    #[test]
-    fn buckets_wait_for_a_table_that_resizes_within_the_limit() {
-        let kernel = changed(40_000, Duration::from_millis(20));
-        let all = run(&kernel);
-        assert!(matches!(&all[1].put, Put::Later { now: 65536, why, .. } if why.contains("stall")), "{all:?}");
-        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (65536, 65536));
-        kernel.set("nf_conntrack_count", 10_000);
-        assert_eq!(run(&kernel).len(), 1);
-        assert_eq!(kernel.get(BUCKETS), 16384);
-    }
-
-    #[test]
-    fn what_somebody_else_wrote_stays() {
-        let kernel = changed(1000, Duration::from_millis(20));
-        kernel.set(MAX, 131_072);
-        let all = run(&kernel);
-        assert_eq!(all[0].put, Put::Overwritten { current: 131_072 });
-        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (131_072, 16384));
-        assert_eq!(run(&kernel), []);
-    }
-
-    #[test]
-    fn without_a_count_nothing_is_written() {
-        let kernel = changed(1000, Duration::from_millis(20));
-        std::fs::remove_file(kernel.path("proc/sys/net/netfilter/nf_conntrack_count")).unwrap();
-        assert!(run(&kernel).iter().all(|one| matches!(one.put, Put::Failed { .. })));
-        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (262_144, 65536));
-        kernel.set("nf_conntrack_count", 1);
-        assert!(run(&kernel).iter().all(Restored::is_done));
-    }
-
-    #[test]
-    fn a_journal_that_cannot_be_written_keeps_nothing_from_coming_back() {
-        let kernel = changed(1000, Duration::from_millis(20));
-        // Nothing can be written beside the journal: for root too, and as on a full disk, what is there can be removed.
-        std::fs::create_dir(kernel.state_dir().join("journal.json.new")).unwrap();
-        let all = run(&kernel);
-        assert!(all.iter().all(Restored::is_done), "{all:?}");
-        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (65536, 16384));
-        assert_eq!(run(&kernel), []);
-    }
-
-    #[test]
-    fn a_setting_that_is_back_but_still_in_the_journal_is_found_done_later() {
-        let kernel = changed(40_000, Duration::from_millis(20));
-        let obstacle = kernel.state_dir().join("journal.json.new");
-        std::fs::create_dir(&obstacle).unwrap();
-        let all = run(&kernel);
-        assert!(matches!(&all[0].put, Put::StillInJournal { error } if error.contains("journal.json.new")), "{all:?}");
-        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (65536, 65536), "the buckets wait for a smaller table");
-        std::fs::remove_dir(&obstacle).unwrap();
-        kernel.set("nf_conntrack_count", 1000);
-        assert!(run(&kernel).iter().all(Restored::is_done));
-        assert_eq!((kernel.get(MAX), kernel.get(BUCKETS)), (65536, 16384));
-    }
-
-    #[test]
-    fn a_refused_write_stays_in_the_journal() {
-        let kernel = changed(1000, Duration::from_millis(20));
-        // Reads 65536, which is what the guard left, and refuses writes.
-        kernel.make_read_only("proc/sys/net/netfilter/nf_conntrack_buckets");
-        kernel.make_read_only("sys/module/nf_conntrack/parameters/hashsize");
-        let all = run(&kernel);
-        assert_eq!(all[0].put, Put::Back { from: 262_144 });
-        assert!(matches!(&all[1].put, Put::Failed { error } if error.contains(BUCKETS)), "{all:?}");
-        assert_eq!(run(&kernel).len(), 1);
-    }
+fn keep(journal: &Journal, settings: &Settings, setting: Setting) -> Result<Put, String> {
+    Ok(ours(journal, settings, setting)?.map_or_else(|put| put, |now| Put::Kept { now }))
 }
+
+fn put_back(
+    journal: &mut Journal,
+    settings: &Settings,
+    setting: Setting,
+    original: u64,
+    room: &Room,
+    how: Restore,
+) -> Result<Put, String> {
+    let from = match ours(journal, settings, setting)? {
+        Ok(from) => from,
+        Err(put) => return Ok(put),
+    };
+    let limit = journal.max_stall();
+    let stall = ResizeCost::default().stall(room.count);
+    let stalls = setting == Setting::Buckets && stall > limit;
+    let harm = match setting {
+        Setting::Timeout(_) => room.harm_of_timeouts(),
+        Setting::Max => room.harm_of_max(),
+        Setting::Buckets => stalls.then(|| {
+            format!(
+                "a resize with {} entries would stall all tracked packets for about {}, over hash.max-stall of {}",
+                room.count,
+                time(stall),
+                time(limit)
+            )
+        }),
+    };
+    let target = match (harm, how, setting) {
+        (Some(_), Restore::Now, Setting::Max) => room.lowest_max(original).min(from.max(original)),
+        (Some(why), Restore::WhenSafe | Restore::Keep, _) => return Ok(Put::Later { from, now: from, why }),
+        _ => original,
+    };
+    let took = write(journal, settings, setting, from, target)?;
+    Ok(if target != original {
+        let why = format!("{} entries are in use, {original} would drop new ones", room.count);
+        Put::Later { from, now: target, why }
+    } else if stalls {
+        Put::BackOverStall { from, took, limit }
+    } else {
+        Put::Back { from }
+    })
+}
+
+/// Writes `target` in place of `from`, and makes sure of it.
+fn write(
+    journal: &mut Journal,
+    settings: &Settings,
+    setting: Setting,
+    from: u64,
+    target: u64,
+) -> Result<Duration, String> {
+    if target == from {
+        return Ok(Duration::ZERO);
+    }
+    // Killed between the write and the journal, the next restore knows the original as such, so it needs no record of the
+    // intention; any other value would pass for another program's.
+    let back = journal.entry(setting).is_some_and(|entry| entry.original == target);
+    if !back {
+        journal.intend(setting, from, target).map_err(|error| error.to_string())?;
+    }
+    let start = Instant::now();
+    settings.write(setting, target).map_err(|error| error.with_way_out())?;
+    let took = start.elapsed();
+    let left = settings.read(setting).map_err(|error| error.with_way_out())?;
+    if !takes(setting, target, left) {
+        return Err(format!("wrote {target}, but it reads {left}: something else holds this setting"));
+    }
+    if !back {
+        journal.settle(setting, left).map_err(|error| error.to_string())?;
+    }
+    Ok(took)
+}
+
+#[cfg(test)]
+mod tests;

@@ -68,6 +68,16 @@ impl Error {
         }
     }
 
+    /// The error and the way out, as one line for people.
+    pub fn with_way_out(&self) -> String {
+        format!("{self}; {}", self.way_out())
+    }
+
+    /// Whether the kernel has no such file.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// Whether another file for the same setting may do: the file is missing or closed to us, the value is not at fault.
     fn is_about_the_file(&self) -> bool {
         let Self::Io { source, .. } = self else { return false };
@@ -94,6 +104,18 @@ impl Settings {
             Setting::Buckets => self.number(BUCKETS).or_else(|first| self.number(HASHSIZE).map_err(|_| first)),
             Setting::Timeout(timeout) => self.number(&timeout_path(timeout)),
         }
+    }
+
+    /// Every setting that this kernel has, with its value.
+    pub fn all(&self) -> Result<Vec<(Setting, u64)>, Error> {
+        let mut all = vec![(Setting::Max, self.read(Setting::Max)?), (Setting::Buckets, self.read(Setting::Buckets)?)];
+        for setting in Timeout::ALL.map(Setting::Timeout) {
+            match self.read(setting) {
+                Err(error) if error.is_missing() => {}
+                read => all.push((setting, read?)),
+            }
+        }
+        Ok(all)
     }
 
     /// `nf_conntrack_count`: entries of this network namespace now.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::settings::Settings;
+use crate::observe::Timeout;
 
 /// A proc and sysfs tree with a conntrack table, and a directory for the journal.
 pub(crate) struct FakeKernel {
@@ -26,6 +27,42 @@ impl FakeKernel {
         kernel.set("nf_conntrack_buckets", buckets);
         kernel.set("nf_conntrack_count", count);
         kernel
+    }
+
+    /// With three timeouts at the kernel's defaults.
+    pub(crate) fn with_timeouts(max: u64, buckets: u64, count: u64) -> Self {
+        let kernel = Self::new(max, buckets, count);
+        for timeout in [Timeout::Udp, Timeout::TcpTimeWait, Timeout::TcpEstablished] {
+            kernel.set(timeout.sysctl(), timeout.kernel_default());
+        }
+        kernel
+    }
+
+    /// What a process that is killed at this moment leaves behind.
+    pub(crate) fn as_it_is(&self) -> Self {
+        fn copy(from: &Path, to: &Path) {
+            fs::create_dir_all(to).unwrap();
+            for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+                let to = to.join(entry.file_name());
+                let kind = entry.file_type().unwrap();
+                if kind.is_dir() {
+                    copy(&entry.path(), &to);
+                } else if kind.is_symlink() {
+                    symlink(fs::read_link(entry.path()).unwrap(), to).unwrap();
+                } else if let Err(error) = fs::copy(entry.path(), to) {
+                    // A journal in the making is renamed meanwhile.
+                    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                }
+            }
+        }
+        let other = Self { root: tempfile::tempdir().unwrap() };
+        copy(self.root(), other.root());
+        other
+    }
+
+    /// Makes every write of a file in the state directory fail for want of room.
+    pub(crate) fn fill_the_disk_for(&self, name: &str) {
+        symlink("/dev/full", self.state_dir().join(name)).unwrap();
     }
 
     pub(crate) fn root(&self) -> &Path {

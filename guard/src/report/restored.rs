@@ -6,6 +6,7 @@ use anyhow::ensure;
 use tracing::{info, warn};
 
 use crate::actuate::{Put, Restored};
+use crate::figures::time;
 
 /// Logs what a stop put back.
 pub fn log_restored(all: &[Restored]) {
@@ -37,6 +38,17 @@ pub fn restored_line(Restored { setting, original, put }: &Restored) -> String {
     match put {
         Put::Back { from } if from == original => format!("{name} is {original} already, as it was found"),
         Put::Back { from } => format!("{name} put back from {from} to {original}"),
+        Put::BackOverStall { from, took, limit } => format!(
+            "{name} put back from {from} to {original}; the resize took {}, and tracked packets stalled meanwhile \
+             (stop.restore = \"now\" does not heed hash.max-stall of {})",
+            time(*took),
+            time(*limit)
+        ),
+        Put::Kept { now } => format!(
+            "{name} stays {now} and not {original} for the next guard (stop.restore = \"keep\"); `conntrack-guard restore` \
+             puts it back"
+        ),
+        Put::Gone => format!("{name} is gone from this kernel, and {original} with it"),
         Put::Overwritten { current } => {
             format!("{name} stays {current}: another program has set it since (it was found as {original})")
         }
