@@ -11,6 +11,9 @@ use super::{Outcome, accepts, outcome, refused, run};
 /// Where the unit expects the daemon.
 const INSTALLED: &str = "/usr/local/bin/conntrack-guard";
 
+/// What stands around the command after a stop: a stop that went well has put back or kept what it should.
+const AFTER_FAILURE: (&str, &str) = (r#"/bin/sh -c 'test "$$SERVICE_RESULT" = success || exec "#, "'");
+
 pub(super) fn check(unit: &Path, binary: &Path) -> Result<Vec<Outcome>> {
     let text = fs::read_to_string(unit).with_context(|| format!("cannot read {}", unit.display()))?;
     let broken = text.replacen("Restart=", "Restrat=", 1);
@@ -30,6 +33,7 @@ fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
 fn command_lines(unit: &str, binary: &Path) -> Result<()> {
     for (key, verb) in [("ExecStart", "run"), ("ExecStopPost", "restore")] {
         let [line] = values(unit, key)[..] else { anyhow::bail!("the unit should have one {key}=") };
+        let line = line.strip_prefix(AFTER_FAILURE.0).and_then(|line| line.strip_suffix(AFTER_FAILURE.1)).unwrap_or(line);
         let mut words = line.split_whitespace().map(str::to_owned);
         ensure!(words.next().as_deref() == Some(INSTALLED), "{key}= should start {INSTALLED}, but is {line}");
         let arguments: Vec<String> = words.collect();
