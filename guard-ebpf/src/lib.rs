@@ -2,6 +2,11 @@
 //! reads the same memory through `mmap`, so every type is `repr(C)` and its size is asserted.
 #![no_std]
 
+pub mod placeholders;
+
+/// One insert in so many is walked on each CPU when they are sampled.
+pub const SAMPLED: u64 = 64;
+
 /// Places of a chain-length histogram: lengths 0 to 126 exactly, then "127 or longer".
 ///
 /// A power of two, so that the programs bound an index with a mask. The kernel refuses inserts into chains longer than
@@ -37,8 +42,11 @@ pub const OTHER_FATE: usize = ICMP_FATE + 2;
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 pub struct Slot {
-    /// Entries that `__nf_conntrack_hash_insert` put into the table.
-    pub inserts: u64,
+    /// Inserts by network namespace, at `inum % NAMESPACES`. With `other_namespaces` these are all entries that
+    /// `__nf_conntrack_hash_insert` put into the table.
+    pub namespaces: [Namespace; NAMESPACES],
+    /// Inserts that are not walked before the next one that is, when they are sampled. Not a counter.
+    pub until_walk: i64,
     /// Entries freed that a clash resolution had inserted in the reply direction only.
     pub reply_only_destroys: u64,
     /// `early_drop` found nothing to evict: the new flow was refused.
@@ -61,9 +69,7 @@ pub struct Slot {
     pub sampled_at: u64,
     /// Inserts in network namespaces that found their place in `namespaces` taken.
     pub other_namespaces: u64,
-    /// Inserts by network namespace, at `inum % NAMESPACES`.
-    pub namespaces: [Namespace; NAMESPACES],
-    /// Entries freed that `inserts` had counted, by protocol, last state and `IPS_ASSURED`.
+    /// Entries freed that had been counted as inserts, by protocol, last state and `IPS_ASSURED`.
     pub destroys: [u64; FATES],
     /// Other entries found in the chains of the inserts that were walked, by direction and length.
     pub chains: [[u64; CHAIN_LENGTHS]; 2],

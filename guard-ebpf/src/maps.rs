@@ -1,16 +1,27 @@
 //! The programs' memory: one slot a CPU, the ring of rare events, and the constants that the loader sets.
 
-use aya_ebpf::Global;
-use aya_ebpf::bindings::BPF_F_MMAPABLE;
-use aya_ebpf::helpers::bpf_get_smp_processor_id;
-use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, RingBuf};
-use guard_ebpf::Slot;
+use core::arch::asm;
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
 
-/// One slot for each possible CPU; the loader sets the number. A plain array and not a per-CPU one because only plain
-/// arrays can be mapped: reading it then takes no system call.
-#[map]
-static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+use aya_ebpf::bindings::bpf_func_id::BPF_FUNC_get_smp_processor_id;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, RingBuf};
+use aya_ebpf::{EbpfContext, Global};
+use guard_ebpf::Slot;
+use guard_ebpf::placeholders::CPU_MASK;
+
+/// The slots: one for each possible CPU, and so many more that their number is a power of two. The loader makes room for
+/// them. One value of one map, as variables are, because its address then is a constant: looking up an element of an array
+/// takes twice the instructions.
+#[repr(transparent)]
+pub struct Slots(UnsafeCell<MaybeUninit<Slot>>);
+
+// SAFETY: each CPU writes to its own slot.
+unsafe impl Sync for Slots {}
+
+#[unsafe(link_section = ".bss.slots")]
+static SLOTS: Slots = Slots(UnsafeCell::new(MaybeUninit::zeroed()));
 
 /// What happens too rarely for a counter, or is sampled: resizes and refused flows.
 #[map]
@@ -39,46 +50,42 @@ macro_rules! constants {
 }
 
 constants! {
-    /// `nf_conn.status`
-    STATUS: u32;
-    /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].hnnode.next`
-    ORIGINAL_NEXT: u32;
-    /// `nf_conn.tuplehash[IP_CT_DIR_REPLY].hnnode.next`
-    REPLY_NEXT: u32;
-    /// `hlist_nulls_node.next`
-    NODE_NEXT: u32;
-    /// `nf_conn.tuplehash[IP_CT_DIR_ORIGINAL].tuple.dst.protonum`
-    PROTONUM: u32;
-    /// `nf_conn.proto.tcp.state`
-    TCP_STATE: u32;
     /// Not 0: kernels whose verifier refuses loads through a union.
     UNION_BY_HELPER: u32;
-    /// `nf_conn.ct_net`
-    CT_NET: u32;
-    /// `net.ns.inum`
-    NET_INUM: u32;
-    /// `nf_conntrack_tuple.src.u3`
-    TUPLE_SOURCE: u32;
-    /// `nf_conntrack_tuple.src.l3num`
-    TUPLE_FAMILY: u32;
-    /// `nf_conntrack_tuple.dst.u.all`
-    TUPLE_DESTINATION: u32;
-    /// `nf_conntrack_tuple.dst.protonum`
-    TUPLE_PROTOCOL: u32;
-    /// `sk_buff._nfct`; 0: the entry behind it cannot be read.
-    SKB_NFCT: u32;
-    /// An insert is walked when its number on this CPU has none of these bits: 63 walks one in 64.
-    WALK_MASK: u64;
+    /// Not 0: kernels that refuse the helper which reads memory by address.
+    NO_HELPER: u32;
     /// Address of the variable `nf_conntrack_hash`; 0: no walk from the bucket.
     HASH_TABLE: u64;
     /// Address of the variable `nf_conntrack_htable_size`; 0: unknown.
     TABLE_SIZE: u64;
 }
 
-/// This CPU's slot. `None` never happens where the loader made a slot for each possible CPU; the verifier asks for it.
+/// This CPU's slot.
 #[inline(always)]
-pub fn slot() -> Option<*mut Slot> {
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() };
-    SLOTS.get_ptr_mut(cpu)
+pub fn slot(ctx: &impl EbpfContext) -> *mut Slot {
+    let slot: *mut Slot;
+    // A call of a helper costs the registers that it may overwrite. This one comes as kernels know it that put the CPU's
+    // number there without a call (`bpf_fastcall`, Linux 6.12): what it may overwrite is saved around it, far below what
+    // the compiler uses of the stack, and they leave that out.
+    // SAFETY: reads the CPU's number, of which the mask leaves one that has a slot; the slots are as large as the loader
+    // made them.
+    unsafe {
+        asm!(
+            "*(u64 *)(r10 - 128) = r1",
+            "call {get_smp_processor_id}",
+            "r1 = *(u64 *)(r10 - 128)",
+            "r0 &= {mask}",
+            "r0 *= {size}",
+            "r2 = {slots} ll",
+            "r0 += r2",
+            get_smp_processor_id = const BPF_FUNC_get_smp_processor_id,
+            mask = const CPU_MASK,
+            size = const size_of::<Slot>(),
+            slots = sym SLOTS,
+            in("r1") ctx.as_ptr(),
+            lateout("r0") slot,
+            out("r2") _, out("r3") _, out("r4") _, out("r5") _,
+        );
+    }
+    slot
 }

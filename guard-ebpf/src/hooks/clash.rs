@@ -2,10 +2,11 @@
 
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::debug;
+use guard_ebpf::placeholders::field::{SKB_NFCT, STATUS};
 
 use super::count_interruptible;
 use crate::hooks::delete::IPS_NAT_CLASH;
-use crate::maps::{SKB_NFCT, STATUS, slot};
+use crate::maps::{NO_HELPER, slot};
 use crate::memory::{Conn, Memory as _, Probed, SkBuff, Typed};
 
 /// Verdict of a hook (include/uapi/linux/netfilter.h).
@@ -17,7 +18,7 @@ const NFCT_INFO: u64 = 7;
 #[inline(always)]
 pub fn resolved(ctx: &impl EbpfContext, skb: Option<*const SkBuff>, verdict: u32) {
     debug!(ctx, "two packets of one new flow met: verdict {}", verdict);
-    let Some(slot) = slot() else { return };
+    let slot = slot(ctx);
     if verdict == NF_DROP {
         // SAFETY: this CPU's slot.
         unsafe { count_interruptible(&raw mut (*slot).clashes_lost) };
@@ -26,14 +27,15 @@ pub fn resolved(ctx: &impl EbpfContext, skb: Option<*const SkBuff>, verdict: u32
     // SAFETY: this CPU's slot.
     unsafe { count_interruptible(&raw mut (*slot).clashes_resolved) };
     let Some(skb) = skb else { return };
-    if SKB_NFCT.load() == 0 {
+    if NO_HELPER.load() != 0 {
+        // What lies behind the packet's pointer has no type, so only the helper reads it.
         return;
     }
     // The packet now belongs to the winner, or still to its own entry if that went in by the reply tuple alone.
     // SAFETY: the hooked function's own argument.
-    let nfct: u64 = unsafe { Typed::field(skb, SKB_NFCT.load()) };
+    let nfct = unsafe { Typed::field::<SKB_NFCT, u64, _>(skb) };
     // SAFETY: the helper checks the address.
-    let status: u64 = unsafe { Probed::field((nfct & !NFCT_INFO) as *const Conn, STATUS.load()) };
+    let status = unsafe { Probed::field::<STATUS, u64, _>((nfct & !NFCT_INFO) as *const Conn) };
     if status & IPS_NAT_CLASH != 0 {
         // SAFETY: this CPU's slot.
         unsafe { count_interruptible(&raw mut (*slot).reply_only_inserts) };

@@ -1,71 +1,77 @@
 //! An entry comes into the table: `__nf_conntrack_hash_insert`, whose caller holds both buckets' locks with bottom halves
 //! off.
 
-use guard_ebpf::{NAMESPACES, ORIGINAL, REPLY, Slot};
+use core::intrinsics::cold_path;
+
+use guard_ebpf::placeholders::field::{CT_NET, NET_INUM, ORIGINAL_NEXT, REPLY_NEXT};
+use guard_ebpf::{NAMESPACES, Namespace, ORIGINAL, REPLY, SAMPLED, Slot};
 
 use super::count;
 use crate::chain;
-use crate::maps::{CT_NET, HASH_TABLE, NET_INUM, ORIGINAL_NEXT, REPLY_NEXT, WALK_MASK, slot};
-use crate::memory::{Conn, Memory, Net, Node, Probed, Typed, pointer};
+use crate::maps::HASH_TABLE;
+use crate::memory::{Conn, Memory, Net, Probed, Typed};
 
-/// At the function's entry: counts the insert and walks some chains from their buckets.
+/// Counts the insert in its network namespace.
 #[inline(always)]
-pub fn sampled<M: Memory>(conn: *const Conn, hash: u32, reply_hash: u32) {
-    let Some(slot) = slot() else { return };
-    let number = counted::<M>(conn, slot);
-    // In this order: nearly every insert ends at the mask.
-    if number & WALK_MASK.load() == 0 && HASH_TABLE.load() != 0 {
-        from_bucket(hash, ORIGINAL, slot);
-        from_bucket(reply_hash, REPLY, slot);
-    }
-}
-
-/// At its exit: counts the insert and walks both chains. The entry is their head now (`hlist_nulls_add_head_rcu`), so
-/// whatever follows was there before it.
-#[inline(always)]
-pub fn walked(conn: *const Conn, hash: u32, reply_hash: u32) {
-    let Some(slot) = slot() else { return };
-    counted::<Typed>(conn, slot);
-    // SAFETY: the hooked function's own argument; bottom halves are off.
-    unsafe { chain::measure::<Typed>(pointer::<Typed, _, _>(conn, ORIGINAL_NEXT.load()), hash, ORIGINAL, slot) };
-    // SAFETY: as above.
-    unsafe { chain::measure::<Typed>(pointer::<Typed, _, _>(conn, REPLY_NEXT.load()), reply_hash, REPLY, slot) };
-}
-
-/// Counts the insert in all and in its network namespace; its number on this CPU, from 0.
-#[inline(always)]
-fn counted<M: Memory>(conn: *const Conn, slot: *mut Slot) -> u64 {
-    // SAFETY: this CPU's slot; bottom halves are off.
-    let number = unsafe { (*slot).inserts };
-    // SAFETY: as above.
-    unsafe { (*slot).inserts = number + 1 };
+pub fn counted<M: Memory>(conn: *const Conn, slot: *mut Slot) {
     // SAFETY: the hooked function's own argument.
-    let net: *const Net = unsafe { pointer::<M, _, _>(conn, CT_NET.load()) };
+    let net = unsafe { M::field::<CT_NET, u64, _>(conn) } as *const Net;
     // SAFETY: an entry's namespace lives as long as the entry.
-    let inum: u32 = unsafe { M::field(net, NET_INUM.load()) };
-    // SAFETY: an index inside the array.
-    let place = unsafe { &mut (*slot).namespaces[inum as usize & (NAMESPACES - 1)] };
-    if place.inum == inum {
+    let inum = unsafe { M::field::<NET_INUM, u32, _>(net) };
+    // In this order, index before slot, it is one addition without a copy.
+    let place = (inum & (NAMESPACES as u64 - 1)) * size_of::<Namespace>() as u64 + slot as u64;
+    // SAFETY: the namespaces are the slot's first field, and the index is inside their array.
+    let place = unsafe { &mut *(place as *mut Namespace) };
+    if u64::from(place.inum) == inum {
         place.inserts += 1;
-    } else if place.inum == 0 {
-        place.inum = inum;
+        return;
+    }
+    cold_path();
+    if place.inum == 0 {
+        place.inum = inum as u32;
         place.inserts = 1;
     } else {
-        // SAFETY: this CPU's slot.
+        // SAFETY: this CPU's slot; bottom halves are off.
         unsafe { count(&raw mut (*slot).other_namespaces) };
     }
-    number
 }
 
-/// The table's address is read afresh: a resize replaces the table, though not while the caller holds a bucket's lock.
+/// Whether this insert's chains are to be measured by [`sampled`].
 #[inline(always)]
-fn from_bucket(bucket: u32, direction: usize, slot: *mut Slot) {
-    let variable = HASH_TABLE.load() as *const Node;
+pub fn is_sample(slot: *mut Slot) -> bool {
+    // SAFETY: this CPU's slot; bottom halves are off.
+    let left = unsafe { &mut (*slot).until_walk };
+    *left -= 1;
+    *left < 0
+}
+
+/// At the function's entry: measures the chains from their buckets. Out of line: what it needs of registers would have to
+/// be saved for every insert.
+#[inline(never)]
+pub fn sampled(hash: u32, reply_hash: u32, slot: *mut Slot) {
+    // SAFETY: this CPU's slot; bottom halves are off.
+    unsafe { (*slot).until_walk = SAMPLED.cast_signed() - 1 };
+    let variable = HASH_TABLE.load();
+    if variable == 0 {
+        return;
+    }
+    // Read afresh: a resize replaces the table, though not while the caller holds a bucket's lock.
     // SAFETY: the helper checks the address.
-    let table: u64 = unsafe { Probed::field(variable, 0) };
-    let head = table.wrapping_add(u64::from(bucket) * 8) as *const Node;
+    let table: u64 = unsafe { Probed::read(variable) };
+    for (bucket, direction) in [(hash, ORIGINAL), (reply_hash, REPLY)] {
+        // SAFETY: as above; a bucket is one pointer.
+        let first = unsafe { Probed::read(table.wrapping_add(u64::from(bucket) * 8)) };
+        // SAFETY: the bucket's first node, inside its lock.
+        unsafe { chain::measure_probed(first, bucket, direction, slot) };
+    }
+}
+
+/// At its exit: measures both chains. The entry is their head now (`hlist_nulls_add_head_rcu`), so whatever follows was
+/// there before it.
+#[inline(always)]
+pub fn walked(conn: *const Conn, hash: u32, reply_hash: u32, slot: *mut Slot) {
+    // SAFETY: the hooked function's own argument; bottom halves are off.
+    unsafe { chain::measure::<ORIGINAL>(Typed::field::<ORIGINAL_NEXT, u64, _>(conn), hash, slot) };
     // SAFETY: as above.
-    let first = unsafe { pointer::<Probed, Node, Node>(head, 0) };
-    // SAFETY: the bucket's first node, inside its lock.
-    unsafe { chain::measure::<Probed>(first, bucket, direction, slot) };
+    unsafe { chain::measure::<REPLY>(Typed::field::<REPLY_NEXT, u64, _>(conn), reply_hash, slot) };
 }

@@ -1,10 +1,12 @@
 //! A new flow got no entry: `__nf_conntrack_alloc` answered with an error. On the way of every new flow, so it is attached
 //! only while flows are being refused.
 
+use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
+use guard_ebpf::placeholders::field::{NET_INUM, TUPLE_DESTINATION, TUPLE_FAMILY, TUPLE_PROTOCOL, TUPLE_SOURCE};
 use guard_ebpf::{REFUSED_EVERY, Refused};
 
-use crate::maps::{EVENTS, NET_INUM, TUPLE_DESTINATION, TUPLE_FAMILY, TUPLE_PROTOCOL, TUPLE_SOURCE, slot};
+use crate::maps::{EVENTS, slot};
 use crate::memory::{Memory as _, Net, Probed, Tuple, Typed};
 
 /// Pointers from here on are negative error numbers (`IS_ERR_VALUE` in include/linux/err.h).
@@ -12,11 +14,11 @@ const ERRORS: u64 = (-4095_i64).cast_unsigned();
 
 /// Sends a sample of the flows that got no entry, at most one in [`REFUSED_EVERY`] on each CPU.
 #[inline(always)]
-pub fn allocated(net: *const Net, tuple: *const Tuple, returned: u64) {
+pub fn allocated(ctx: &impl EbpfContext, net: *const Net, tuple: *const Tuple, returned: u64) {
     if returned < ERRORS {
         return;
     }
-    let Some(slot) = slot() else { return };
+    let slot = slot(ctx);
     // A softirq may come between these; a sample then stands for one flow more or less.
     // SAFETY: this CPU's slot, and helpers without preconditions.
     let (waiting, now) = unsafe { ((*slot).refused_since + 1, bpf_ktime_get_ns()) };
@@ -36,12 +38,12 @@ pub fn allocated(net: *const Net, tuple: *const Tuple, returned: u64) {
     // SAFETY: the hooked function's own arguments. By helper where the kernel has unions.
     event.write(unsafe {
         Refused {
-            source: Probed::field(tuple, TUPLE_SOURCE.load()),
+            source: Probed::read(Probed::address::<TUPLE_SOURCE, _>(tuple)),
             stands_for: waiting,
-            inum: Typed::field(net, NET_INUM.load()),
-            destination: Probed::field(tuple, TUPLE_DESTINATION.load()),
-            family: Probed::field(tuple, TUPLE_FAMILY.load()),
-            protocol: Probed::field(tuple, TUPLE_PROTOCOL.load()),
+            inum: Typed::field::<NET_INUM, u32, _>(net) as u32,
+            destination: Probed::read(Probed::address::<TUPLE_DESTINATION, _>(tuple)),
+            family: Probed::read(Probed::address::<TUPLE_FAMILY, _>(tuple)),
+            protocol: Probed::read(Probed::address::<TUPLE_PROTOCOL, _>(tuple)),
             unused: [0; 7],
         }
     });

@@ -8,7 +8,7 @@ use aya_log_ebpf::debug;
 use guard_ebpf::Resize;
 
 use crate::maps::{Began, EVENTS, RESIZES, TABLE_SIZE};
-use crate::memory::{Memory as _, Node, Probed};
+use crate::memory::Probed;
 
 /// Remembers when, and from what size.
 #[inline(always)]
@@ -49,10 +49,10 @@ pub fn ended(ctx: &impl EbpfContext, asked: Option<u32>, result: i32) {
 /// `nf_conntrack_htable_size`, or 0.
 #[inline(always)]
 fn buckets() -> u32 {
-    let variable = TABLE_SIZE.load() as *const Node;
-    if variable.is_null() {
+    let variable = TABLE_SIZE.load();
+    if variable == 0 {
         return 0;
     }
     // SAFETY: the helper checks the address.
-    unsafe { Probed::field(variable, 0) }
+    unsafe { Probed::read(variable) }
 }

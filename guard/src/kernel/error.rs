@@ -52,6 +52,16 @@ pub enum Error {
         /// The path of members that was looked for.
         path: String,
     },
+    /// A member lies further from the start of its struct than a program's load reaches.
+    #[error("this kernel's struct {of} has its member {path} at {offset}, too far for a BPF load (32,767)")]
+    FarMember {
+        /// The struct.
+        of: String,
+        /// The path of members.
+        path: String,
+        /// Its offset, bytes.
+        offset: u32,
+    },
     /// The object built into this binary is broken.
     #[error("the built-in eBPF object is not usable: {0}")]
     Object(String),

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 
-use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, TCP_STATES, UDP_FATE};
+use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, SAMPLED, TCP_STATES, UDP_FATE};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ use super::kernel_log::{self, KernelLog};
 use super::object::{KernelHalf, Maps, Restrictions, syscall};
 use super::refused::OnDemand;
 use super::selftest::{self, Verdict};
-use super::signals::{BackEnd, How, Program, SAMPLED, Signal, Walk, programs};
+use super::signals::{BackEnd, How, Program, Signal, Walk, programs};
 use super::slots::Sum;
 use super::symbols::Symbols;
 use super::{Error, events, perf, sys};
@@ -243,7 +243,7 @@ impl Hooks {
         }
         let on = |signal| self.back_end(signal).is_some();
         let mut totals = HookTotals {
-            inserts: on(Signal::Inserts).then_some(sum.slot.inserts),
+            inserts: on(Signal::Inserts).then_some(sum.inserts()),
             namespaces: on(Signal::Inserts)
                 .then(|| Namespaces { inserts: sum.namespaces.clone(), other: sum.slot.other_namespaces }),
             chains: on(Signal::Chains).then(|| Chains {

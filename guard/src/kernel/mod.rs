@@ -7,6 +7,7 @@ mod events;
 mod hooks;
 mod kernel_log;
 mod object;
+mod patch;
 mod perf;
 mod refused;
 mod selftest;

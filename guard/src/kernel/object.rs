@@ -10,37 +10,26 @@ use std::path::Path;
 
 use aya::maps::{Map, MapData, RingBuf};
 use aya_log::Level;
+use aya_obj::generated::BPF_F_MMAPABLE;
 use aya_obj::{EbpfSectionKind, Object};
+use guard_ebpf::Slot;
 
 use super::btf::Btf;
-use super::signals::{How, Program, SAMPLED};
-use super::slots::Slots;
+use super::patch::Patch;
+use super::signals::{How, Program};
+use super::slots::{self, Slots};
 use super::symbols::Symbols;
 use super::{Error, sys};
 use crate::observe::memory::page_bytes;
 
 /// The kernel half, built by build.rs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
 
 /// The module that the hooked functions live in, where they are not built in.
 const MODULE: &str = "nf_conntrack";
 
-/// Offsets into the kernel's structs: the constant's name in the object, the struct, the member.
-const OFFSETS: [(&str, &str, &[&str]); 13] = [
-    ("STATUS", "nf_conn", &["status"]),
-    ("ORIGINAL_NEXT", "nf_conn", &["tuplehash", "0", "hnnode", "next"]),
-    ("REPLY_NEXT", "nf_conn", &["tuplehash", "1", "hnnode", "next"]),
-    ("NODE_NEXT", "hlist_nulls_node", &["next"]),
-    ("PROTONUM", "nf_conn", &["tuplehash", "0", "tuple", "dst", "protonum"]),
-    ("TCP_STATE", "nf_conn", &["proto", "tcp", "state"]),
-    ("CT_NET", "nf_conn", &["ct_net", "net"]),
-    ("NET_INUM", "net", &["ns", "inum"]),
-    ("TUPLE_SOURCE", "nf_conntrack_tuple", &["src", "u3"]),
-    ("TUPLE_FAMILY", "nf_conntrack_tuple", &["src", "l3num"]),
-    ("TUPLE_DESTINATION", "nf_conntrack_tuple", &["dst", "u", "all"]),
-    ("TUPLE_PROTOCOL", "nf_conntrack_tuple", &["dst", "protonum"]),
-    ("SKB_NFCT", "sk_buff", &["_nfct"]),
-];
+/// The section with the slots, and so the name of their map.
+const SLOTS: &str = ".bss.slots";
 
 /// Everything of the object that does not depend on the signal.
 pub struct KernelHalf {
@@ -87,11 +76,15 @@ impl KernelHalf {
 
         let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
         let level = if log { Level::Debug as u8 } else { 0 };
-        set_constants(&mut object, &btf, restrictions, level, symbols)?;
-        let cpus = aya::util::nr_cpus().map_err(|(file, source)| syscall(&format!("reading {file}"), source))?;
-        let made = make_maps(&mut object, cpus, log)?;
+        set_constants(&mut object, restrictions, level, symbols)?;
+        let slots = slots::room(root)?;
+        let made = make_maps(&mut object, slots, log)?;
+        let patch = Patch::new(&btf, slots)?;
+        for function in object.functions.values_mut() {
+            patch.apply(&mut function.instructions);
+        }
         relocate(&mut object, &made)?;
-        Ok((Self { object, btf, module, no_tracing }, sort(made, cpus)?))
+        Ok((Self { object, btf, module, no_tracing }, sort(made, slots)?))
     }
 
     /// Has the verifier check a program.
@@ -133,38 +126,25 @@ impl KernelHalf {
     }
 }
 
-fn set_constants(
-    object: &mut Object,
-    btf: &Btf,
-    restrictions: Restrictions,
-    level: u8,
-    symbols: Symbols,
-) -> Result<(), Error> {
-    let mut values: Vec<(&str, Vec<u8>)> = vec![
+fn set_constants(object: &mut Object, restrictions: Restrictions, level: u8, symbols: Symbols) -> Result<(), Error> {
+    let values: [(&str, Vec<u8>); 5] = [
         ("UNION_BY_HELPER", u32::from(restrictions.no_unions).to_ne_bytes().to_vec()),
+        ("NO_HELPER", u32::from(restrictions.no_helper).to_ne_bytes().to_vec()),
         (aya_log::LEVEL, vec![level]),
-        ("WALK_MASK", (SAMPLED - 1).to_ne_bytes().to_vec()),
         ("HASH_TABLE", symbols.table.to_ne_bytes().to_vec()),
         ("TABLE_SIZE", symbols.size.to_ne_bytes().to_vec()),
     ];
-    for (name, of, path) in OFFSETS {
-        values.push((name, btf.offset(of, path)?.to_ne_bytes().to_vec()));
-    }
-    if restrictions.no_helper {
-        // What lies behind this pointer has no type, so only the helper reads it.
-        values.push(("SKB_NFCT", 0_u32.to_ne_bytes().to_vec()));
-    }
     let values: HashMap<&str, (&[u8], bool)> =
         values.iter().map(|(name, bytes)| (*name, (bytes.as_slice(), true))).collect();
     object.patch_map_data(values).map_err(|error| Error::Object(error.to_string()))
 }
 
-fn make_maps(object: &mut Object, cpus: usize, log: bool) -> Result<Vec<(String, MapData)>, Error> {
+fn make_maps(object: &mut Object, slots: usize, log: bool) -> Result<Vec<(String, MapData)>, Error> {
     let page = u32::try_from(page_bytes()).unwrap_or(4096);
     let mut maps = Vec::new();
     for (name, definition) in &mut object.maps {
         match name.as_str() {
-            "SLOTS" => definition.set_max_entries(u32::try_from(cpus).unwrap_or(u32::MAX)),
+            SLOTS => make_room(definition, slots),
             // A ring is made of whole pages, and those are larger on some architectures.
             "EVENTS" => definition.set_max_entries(definition.max_entries().max(page)),
             // Nobody writes to it then; a map cannot be without memory.
@@ -186,14 +166,23 @@ fn make_maps(object: &mut Object, cpus: usize, log: bool) -> Result<Vec<(String,
     Ok(maps)
 }
 
+/// The object has room for one slot. Some kernels, 5.10 among them, make no value of more than 4 MiB, which is a slot for
+/// each of 1,024 CPUs; on a larger machine they answer with E2BIG.
+fn make_room(definition: &mut aya_obj::Map, slots: usize) {
+    definition.set_value_size(u32::try_from(slots * size_of::<Slot>()).unwrap_or(u32::MAX));
+    if let aya_obj::Map::Legacy(definition) = definition {
+        definition.def.map_flags |= BPF_F_MMAPABLE;
+    }
+}
+
 /// The maps by what they are for.
-fn sort(made: Vec<(String, MapData)>, cpus: usize) -> Result<Maps, Error> {
+fn sort(made: Vec<(String, MapData)>, slots: usize) -> Result<Maps, Error> {
     let missing = |name: &str| Error::Object(format!("it has no map {name}"));
-    let (mut slots, mut events, mut others) = (None, None, Vec::new());
+    let (mut counters, mut events, mut others) = (None, None, Vec::new());
     for (name, map) in made {
         match name.as_str() {
-            "SLOTS" => {
-                slots = Some(Slots::map(map.fd(), cpus).map_err(|source| syscall("mmap of the slots", source))?);
+            SLOTS => {
+                counters = Some(Slots::map(map.fd(), slots).map_err(|source| syscall("mmap of the slots", source))?);
                 others.push(map);
             }
             "EVENTS" => {
@@ -204,7 +193,7 @@ fn sort(made: Vec<(String, MapData)>, cpus: usize) -> Result<Maps, Error> {
         }
     }
     Ok(Maps {
-        slots: slots.ok_or_else(|| missing("SLOTS"))?,
+        slots: counters.ok_or_else(|| missing(SLOTS))?,
         events: events.ok_or_else(|| missing("EVENTS"))?,
         _others: others,
     })

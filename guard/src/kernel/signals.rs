@@ -100,9 +100,6 @@ pub enum Walk {
     Every,
 }
 
-/// One insert in so many is walked when they are sampled; a power of two.
-pub const SAMPLED: u64 = 64;
-
 /// One program of the object and where it goes.
 pub struct Program {
     /// Its name in the object.

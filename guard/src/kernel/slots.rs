@@ -2,34 +2,50 @@
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
+use std::fs;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::ptr::NonNull;
 
 use guard_ebpf::Slot;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::Error;
+use super::object::syscall;
+
 /// The slots of all possible CPUs.
 pub struct Slots {
     first: NonNull<c_void>,
-    cpus: usize,
+    slots: usize,
+}
+
+/// How many slots are needed, a power of two: one for the highest CPU's number and for all below it.
+pub fn room(root: &Path) -> Result<usize, Error> {
+    let path = root.join("sys/devices/system/cpu/possible");
+    let failed = |source| syscall(&format!("reading {}", path.display()), source);
+    let text = fs::read_to_string(&path).map_err(failed)?;
+    // Ranges in rising order: "0-3,8-11".
+    let highest = text.trim().rsplit([',', '-']).next().and_then(|highest| highest.parse::<usize>().ok());
+    let highest = highest.ok_or_else(|| failed(io::Error::other(format!("no CPU numbers: {text:?}"))))?;
+    Ok((highest + 1).next_power_of_two())
 }
 
 impl Slots {
-    /// Maps an array map of `cpus` slots that was made with `BPF_F_MMAPABLE`.
-    pub fn map(map: impl AsFd, cpus: usize) -> io::Result<Self> {
-        let length = Self::bytes(cpus)?;
+    /// Maps the value of a map of `slots` slots that was made with `BPF_F_MMAPABLE`.
+    pub fn map(map: impl AsFd, slots: usize) -> io::Result<Self> {
+        let length = Self::bytes(slots)?;
         // SAFETY: a new mapping at an address of the kernel's choice.
         let first = unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, map, 0) }?;
-        Ok(Self { first, cpus })
+        Ok(Self { first, slots })
     }
 
     /// Sums of all CPUs. Each counter is read once; counters of one CPU may be one event apart.
     pub fn sum(&self) -> Sum {
         let mut sum = Sum::default();
-        for cpu in 0..self.cpus {
-            // SAFETY: inside the mapping, which holds `cpus` slots and lives as long as `self`.
+        for cpu in 0..self.slots {
+            // SAFETY: inside the mapping, which holds `slots` slots and lives as long as `self`.
             let slot = unsafe { self.first.cast::<Slot>().add(cpu) };
             // SAFETY: as above. Volatile: the kernel writes it meanwhile, whole words at a time.
             let slot = unsafe { slot.as_ptr().read_volatile() };
@@ -38,14 +54,14 @@ impl Slots {
         sum
     }
 
-    fn bytes(cpus: usize) -> io::Result<NonZeroUsize> {
-        NonZeroUsize::new(cpus * size_of::<Slot>()).ok_or_else(|| io::Error::other("no CPUs"))
+    fn bytes(slots: usize) -> io::Result<NonZeroUsize> {
+        NonZeroUsize::new(slots * size_of::<Slot>()).ok_or_else(|| io::Error::other("no CPUs"))
     }
 }
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        if let Ok(length) = Self::bytes(self.cpus) {
+        if let Ok(length) = Self::bytes(self.slots) {
             // SAFETY: the mapping made in `map`, which nothing borrows any more. Its failure would leave it mapped: harmless.
             let _ = unsafe { munmap(self.first, length.get()) };
         }
@@ -68,6 +84,11 @@ impl Default for Sum {
 }
 
 impl Sum {
+    /// All inserts: each is one of some namespace.
+    pub fn inserts(&self) -> u64 {
+        self.namespaces.values().fold(self.slot.other_namespaces, |sum, inserts| sum.saturating_add(*inserts))
+    }
+
     /// What was counted since an earlier reading; namespaces without an insert since are left out.
     pub fn since(mut self, earlier: &Self) -> Self {
         each(&mut self.slot, &earlier.slot, u64::saturating_sub);
@@ -89,7 +110,6 @@ impl Sum {
 /// Joins each counter of one slot with another's; namespaces are not among them.
 fn each(to: &mut Slot, from: &Slot, join: impl Fn(u64, u64) -> u64) {
     let single = [
-        (&mut to.inserts, from.inserts),
         (&mut to.reply_only_destroys, from.reply_only_destroys),
         (&mut to.table_full, from.table_full),
         (&mut to.early_drops, from.early_drops),
@@ -108,3 +128,26 @@ fn each(to: &mut Slot, from: &Slot, join: impl Fn(u64, u64) -> u64) {
 
 // SAFETY: a read-only mapping of memory that only the kernel writes.
 unsafe impl Send for Slots {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room_for(possible: &str) -> Option<usize> {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("sys/devices/system/cpu");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("possible"), possible).unwrap();
+        room(root.path()).ok()
+    }
+
+    #[test]
+    fn there_is_a_slot_for_the_highest_cpu() {
+        for (possible, slots) in
+            [("0\n", 1), ("0-1\n", 2), ("0-2\n", 4), ("0-63\n", 64), ("0-3,8-11\n", 16), ("0,2", 4)]
+        {
+            assert_eq!(room_for(possible), Some(slots), "{possible}");
+        }
+        assert_eq!(room_for("\n"), None);
+    }
+}
