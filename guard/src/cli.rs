@@ -3,12 +3,16 @@
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::actuate::{AccessError, STATE_DIR};
 use crate::config;
 use crate::kernel::{BackEnd, Walk};
+use crate::policy::Setting;
+use crate::report::LONGEST_PAUSE;
 use crate::report::log::Format;
 
 /// Keeps nf_conntrack's table right by itself: within bounds, with reasons, and with a way back
@@ -28,6 +32,7 @@ Examples:
   conntrack-guard check policy.toml                 is this policy valid?
   conntrack-guard run --config policy.toml          guard the table until SIGTERM or Ctrl-C
   conntrack-guard status                            what it sees, what it did and why
+  conntrack-guard pause max --for 1h                leave nf_conntrack_max alone for an hour
   conntrack-guard restore                           after kill -9: put back what was there before"
 )]
 pub struct Cli {
@@ -51,6 +56,16 @@ pub enum Command {
     ///
     /// Exits with 1 when no guard is running; the table is shown all the same.
     Status(StatusArgs),
+
+    /// Leave settings as they are for a time: the brake
+    ///
+    /// Acts at once on the running guard, which goes on measuring and says what it would have changed. The pause ends by
+    /// itself, by `resume`, and by a restart of the guard; a reload of the policy leaves it. A stop puts back what was
+    /// changed before, paused or not.
+    Pause(PauseArgs),
+
+    /// Let paused settings change again
+    Resume(ResumeArgs),
 
     /// Check a policy file; every error with line and key
     ///
@@ -107,6 +122,36 @@ pub struct StatusArgs {
     /// Print the status as one JSON object
     #[arg(long)]
     pub json: bool,
+}
+
+/// `pause`
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// The setting; without one, every setting
+    #[arg(value_name = "KEY", value_parser = setting())]
+    pub setting: Option<Setting>,
+
+    /// For how long, such as 30m or 1h; 7 days at most
+    #[arg(long = "for", value_name = "TIME", value_parser = pause)]
+    pub length: Duration,
+}
+
+/// `resume`
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The setting; without one, every setting
+    #[arg(value_name = "KEY", value_parser = setting())]
+    pub setting: Option<Setting>,
+}
+
+/// `max`, `buckets` or a timeout's name.
+fn setting() -> impl TypedValueParser<Value = Setting> {
+    PossibleValuesParser::new(Setting::all().map(Setting::name)).try_map(Setting::try_from)
+}
+
+fn pause(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).ok().filter(|length| !length.is_zero() && *length <= LONGEST_PAUSE);
+    length.ok_or_else(|| "give a time up to 7 days with its unit, such as 30m or 1h".to_owned())
 }
 
 /// `check`
@@ -259,6 +304,8 @@ mod tests {
             [
                 "run config dry-run state-dir backend walk verbose log-format",
                 "status json",
+                "pause for",
+                "resume ",
                 "check print-defaults",
                 "support json backend",
                 "restore state-dir"
@@ -267,6 +314,11 @@ mod tests {
         let code = |line: &str| Cli::try_parse_from(line.split(' ')).map_err(|error| error.exit_code()).unwrap_err();
         assert_eq!(code("conntrack-guard"), 2);
         assert_eq!(code("conntrack-guard run --force"), 2);
+        assert_eq!(code("conntrack-guard pause"), 2, "a pause without an end");
+        assert_eq!(code("conntrack-guard pause --for 8days"), 2);
+        assert_eq!(code("conntrack-guard pause maximum --for 1h"), 2);
         assert_eq!(code("conntrack-guard --help"), 0);
+        let unknown = Cli::try_parse_from(["conntrack-guard", "resume", "tcp-timewait"]).unwrap_err().to_string();
+        assert!(unknown.contains("'tcp-time-wait'") && unknown.contains("max, buckets, tcp-syn-sent"), "{unknown}");
     }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::actuate::{Access, AccessError, Found, Journal, Settings, find_journal, restore};
-use crate::cli::{CheckArgs, Failure, RestoreArgs, StatusArgs, SupportArgs};
+use crate::cli::{CheckArgs, Failure, PauseArgs, RestoreArgs, ResumeArgs, StatusArgs, SupportArgs};
 use crate::config::Policy;
 use crate::observe::table;
-use crate::report::{self, Answer, ClientError};
+use crate::policy::Setting;
+use crate::report::{self, Answer, ClientError, Order};
 use crate::ui::{self, StatusScreen, SupportScreen, unguarded};
 use crate::{config, kernel};
 
@@ -32,12 +33,38 @@ pub fn status(args: &StatusArgs) -> Result<(), Failure> {
             {
                 print(&unguarded(&table))?;
             }
-            Err(match error {
-                ClientError::NotPermitted => Failure::not_possible(error),
-                _ => Failure::failed(error),
-            })
+            Err(unanswered(error))
         }
     }
+}
+
+fn unanswered(error: ClientError) -> Failure {
+    match error {
+        ClientError::NotPermitted => Failure::not_possible(error),
+        _ => Failure::failed(error),
+    }
+}
+
+/// `pause`
+pub fn pause(args: &PauseArgs) -> Result<(), Failure> {
+    let for_ms = u64::try_from(args.length.as_millis()).unwrap_or(u64::MAX);
+    // Under sudo every caller is root.
+    let by = ["SUDO_USER", "LOGNAME", "USER"].iter().find_map(|name| std::env::var(name).ok());
+    order(&Order::Pause { settings: these(args.setting), for_ms, by })
+}
+
+/// `resume`
+pub fn resume(args: &ResumeArgs) -> Result<(), Failure> {
+    order(&Order::Resume { settings: these(args.setting) })
+}
+
+fn these(setting: Option<Setting>) -> Vec<Setting> {
+    setting.map_or_else(|| Setting::all().collect(), |setting| vec![setting])
+}
+
+fn order(order: &Order) -> Result<(), Failure> {
+    let said = report::order(report::socket(), order).map_err(unanswered)?;
+    print(&format!("{said}\n"))
 }
 
 /// `check`

@@ -9,7 +9,7 @@ use crate::config::Policy;
 use crate::model::{Estimate, Model};
 use crate::observe::{Observer, table, timeouts};
 use crate::policy::{self, InForce, Limits, Plan, State, bounds};
-use crate::report::Reporter;
+use crate::report::{Brake, Reporter};
 
 /// A reading that failed is tried again after this.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -24,6 +24,7 @@ pub struct Control {
     limits: Limits,
     actuator: Arc<Mutex<Box<dyn Actuator>>>,
     reporter: Reporter,
+    brake: Brake,
 }
 
 impl Control {
@@ -35,10 +36,11 @@ impl Control {
         limits: Limits,
         actuator: Box<dyn Actuator>,
         reporter: Reporter,
+        brake: Brake,
     ) -> Self {
         let model = Model::new(policy.table.horizon);
         let actuator = Arc::new(Mutex::new(actuator));
-        Self { root, observer, model, state: State::default(), policy, limits, actuator, reporter }
+        Self { root, observer, model, state: State::default(), policy, limits, actuator, reporter, brake }
     }
 
     /// Reads, decides, acts, reports. Returns how long to wait for the next tick.
@@ -51,7 +53,8 @@ impl Control {
             }
         };
         let estimate = self.model.observe(&sample);
-        let (state, plan) = policy::decide(&self.state, &estimate, &self.policy, &self.limits);
+        let state = self.state.clone().paused(self.brake.pauses(sample.at));
+        let (state, plan) = policy::decide(&state, &estimate, &self.policy, &self.limits);
         self.state = state;
         let outcomes = match self.act(&plan, &estimate).await {
             Ok(outcomes) => {
@@ -141,7 +144,7 @@ pub(crate) mod tests {
         let horizon = policy.table.horizon;
         let reporter =
             Reporter::new(&Start { mode, limits: &limits, horizon, found: &found, hooks: Err(String::new()) });
-        Control::new(kernel.root().into(), observer, policy, limits, actuator, reporter)
+        Control::new(kernel.root().into(), observer, policy, limits, actuator, reporter, Brake::default())
     }
 
     pub(crate) fn live(kernel: &FakeKernel) -> Box<dyn Actuator> {
@@ -217,6 +220,25 @@ pub(crate) mod tests {
         for part in ["nf_conntrack_buckets", "parameters/hashsize", "as root", "tried again"] {
             assert!(held.held.reason.contains(part), "{part}: {held:?}");
         }
+    }
+
+    #[test]
+    fn what_is_paused_stays_and_the_rest_does_not() {
+        let kernel = FakeKernel::new(65536, 16384, 65536);
+        block_on(async {
+            let mut control = control(&kernel, PolicyMode::Enforce, live(&kernel));
+            control.brake.pause(Setting::Max, Duration::from_hours(1));
+            for _ in 0..3 {
+                control.tick().await;
+            }
+            assert_eq!(kernel.get("nf_conntrack_max"), 65536);
+            let told = status(&control);
+            assert!(told.held.iter().any(|held| held.held.reason.starts_with("paused until ")), "{:?}", told.held);
+            assert!(told.changes.iter().all(|made| made.change.setting != Setting::Max), "{:?}", told.changes);
+            control.brake.resume(Setting::Max);
+            control.tick().await;
+            assert!(kernel.get("nf_conntrack_max") > 65536);
+        });
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::figures::time;
 use crate::kernel::{self, Hooks};
 use crate::observe::{Observer, Sample, memory};
 use crate::policy::{Host, Limits, Setting};
-use crate::report::{self, Mode, Reporter, Server, Start};
+use crate::report::{self, Brake, Guarding, Mode, Reporter, Server, Start};
 
 /// How long a stop waits for a write that the kernel has not finished: a resize takes 1 s with 1,000,000 entries.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -62,9 +62,10 @@ async fn guard(args: &RunArgs, root: &Path, policy: &Policy, mode: Mode, stop: &
     let told = hooks.as_ref().map(Hooks::signals).map_err(ToString::to_string);
     let start = Start { mode, limits: &limits, horizon: policy.table.horizon, found: &found, hooks: told };
     let reporter = Reporter::new(&start);
-    let server = tokio::spawn(server.run(reporter.status()));
+    let brake = Brake::default();
+    let server = tokio::spawn(server.run(Guarding { status: reporter.status(), brake: brake.clone() }));
     let observer = Observer::new(root, hooks.ok());
-    let mut control = Control::new(root.into(), observer, policy.clone(), limits, actuator, reporter);
+    let mut control = Control::new(root.into(), observer, policy.clone(), limits, actuator, reporter, brake);
     let ended = until_stopped(&mut control, stop, &args.state_dir, WRITE_LIMIT).await;
     // Takes the socket away.
     server.abort();

@@ -10,6 +10,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Run(args) => daemon::run(&args),
         Command::Status(args) => commands::status(&args),
+        Command::Pause(args) => commands::pause(&args),
+        Command::Resume(args) => commands::resume(&args),
         Command::Check(args) => commands::check(&args),
         Command::Support(args) => commands::support(&args),
         Command::Restore(args) => commands::restore_settings(&args),

@@ -2,7 +2,6 @@
 //! loads the module, and whoever starts services does not know when.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -29,7 +28,7 @@ pub async fn access(root: &Path, socket: &Path, stop: &mut Stop) -> Result<Optio
     }
     let server = Server::bind(socket).map_err(anyhow::Error::from)?;
     warn!("waiting for nf_conntrack: {missing}");
-    let answers = tokio::spawn(server.run(Arc::new(Mutex::new(Waiting::new(missing.to_string())))));
+    let answers = tokio::spawn(server.run(Waiting::new(missing.to_string())));
     let access = loop {
         tokio::select! {
             () = sleep(LOOK) => {}

@@ -39,6 +39,7 @@ pub(super) fn start(start: &Start<'_>) -> Status {
         changes_made: 0,
         changes: Vec::new(),
         held: Vec::new(),
+        paused: Vec::new(),
         trouble: None,
     }
 }

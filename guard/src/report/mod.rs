@@ -1,5 +1,6 @@
 //! What the guard tells: its log, and its status for whoever asks. Decides nothing.
 
+mod brake;
 mod client;
 mod counted;
 mod figures_of;
@@ -17,12 +18,13 @@ use std::path::Path;
 #[cfg(test)]
 pub(crate) use reporter::tests;
 
-pub use client::{Error as ClientError, ask};
+pub use brake::{Brake, LONGEST as LONGEST_PAUSE, Order, PausedNow, Reply, names};
+pub use client::{Error as ClientError, ask, order};
 pub use counted::{Clashes, Counted, End, InsertsByNamespace, Namespace, Refused};
 pub use reporter::{Mode, Reporter, Start};
 pub use resizes::Resize;
 pub use restored::{all_back, finish_later, log_restored, restored_line};
-pub use server::{Error as ServerError, Server};
+pub use server::{Answers, Error as ServerError, Guarding, Server};
 pub use status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, SignalNow, Status, Table};
 pub use waiting::{Answer, Waiting};
 

@@ -1,4 +1,5 @@
-//! Answers every connection to a unix socket with the status, or with what it waits for, then closes it.
+//! Answers every connection to a unix socket, then closes it: with the status, or what it waits for, or what came of an
+//! order. Whoever connects says what it wants and closes its side; nothing said asks for the status.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -8,15 +9,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+
+use super::brake::{Brake, Order, Reply};
+use super::status::Status;
+use super::waiting::Waiting;
 
 /// A reader that takes no more than this long gets its answer; it cannot hold the guard up.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Answers in flight; further connections wait in the socket's own queue.
 const AT_ONCE: usize = 8;
+/// An order with every setting takes a tenth of it.
+const LONGEST_ORDER: u64 = 8192;
 
 /// The socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +32,45 @@ pub struct Error {
     verb: &'static str,
     path: PathBuf,
     source: io::Error,
+}
+
+/// What a server knows to answer.
+pub trait Answers: Send + Sync + 'static {
+    /// The status as it is now.
+    fn status(&self) -> impl Serialize;
+
+    /// Carries out an order of user `uid`.
+    fn order(&self, order: Order, uid: u32) -> Reply;
+}
+
+/// A guard that guards.
+#[derive(Debug)]
+pub struct Guarding {
+    /// As of the last tick.
+    pub status: Arc<Mutex<Status>>,
+    /// What pauses and resumes.
+    pub brake: Brake,
+}
+
+impl Answers for Guarding {
+    fn status(&self) -> impl Serialize {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Status { paused: self.brake.told(), ..status }
+    }
+
+    fn order(&self, order: Order, uid: u32) -> Reply {
+        self.brake.obey(order, uid)
+    }
+}
+
+impl Answers for Waiting {
+    fn status(&self) -> impl Serialize {
+        self.clone()
+    }
+
+    fn order(&self, _: Order, _: u32) -> Reply {
+        Reply::Refused("the guard waits for nf_conntrack and changes nothing yet: there is nothing to pause".to_owned())
+    }
 }
 
 /// The socket; removed when dropped, with its directory unless that holds something else.
@@ -56,16 +102,17 @@ impl Server {
     }
 
     /// Answers until it is dropped.
-    pub async fn run(self, status: Arc<Mutex<impl Serialize>>) {
+    pub async fn run(self, answers: impl Answers) {
+        let answers = Arc::new(answers);
         let slots = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let text = text(&status);
+                    let answers = Arc::clone(&answers);
                     tokio::spawn(async move {
                         // Whoever does not read or goes away gets no answer; nothing else is lost.
-                        let _ = timeout(PATIENCE, answer(stream, text)).await;
+                        let _ = timeout(PATIENCE, answer(stream, &*answers)).await;
                         drop(slot);
                     });
                 }
@@ -86,14 +133,21 @@ impl Drop for Server {
     }
 }
 
-fn text(status: &Mutex<impl Serialize>) -> Vec<u8> {
-    let status = status.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut text = serde_json::to_vec(&*status).unwrap_or_default();
+async fn answer(mut stream: UnixStream, answers: &impl Answers) -> io::Result<()> {
+    let mut said = Vec::new();
+    (&mut stream).take(LONGEST_ORDER).read_to_end(&mut said).await?;
+    let text = if said.is_empty() {
+        serde_json::to_vec(&answers.status())
+    } else {
+        // Only root can connect; who of them it was is for the log.
+        let uid = stream.peer_cred()?.uid();
+        serde_json::to_vec(&match serde_json::from_slice(&said) {
+            Ok(order) => answers.order(order, uid),
+            Err(error) => Reply::Refused(format!("the running guard does not know this order ({error})")),
+        })
+    };
+    let mut text = text.unwrap_or_default();
     text.push(b'\n');
-    text
-}
-
-async fn answer(mut stream: UnixStream, text: Vec<u8>) -> io::Result<()> {
     stream.write_all(&text).await?;
     stream.shutdown().await
 }
@@ -101,8 +155,9 @@ async fn answer(mut stream: UnixStream, text: Vec<u8>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Setting;
     use crate::report::tests::status;
-    use crate::report::{Answer, ask};
+    use crate::report::{Answer, ask, order};
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
@@ -113,8 +168,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/status.sock");
         runtime().block_on(async {
-            let shared = Arc::new(Mutex::new(status()));
-            let server = tokio::spawn(Server::bind(&path).unwrap().run(Arc::clone(&shared)));
+            let server = tokio::spawn(Server::bind(&path).unwrap().run(guarding(status())));
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
             let asked = path.clone();
             let answer = tokio::task::spawn_blocking(move || ask(&asked)).await.unwrap().unwrap();
@@ -123,6 +177,51 @@ mod tests {
             assert!(server.await.unwrap_err().is_cancelled());
         });
         assert!(!directory.path().join("run").exists());
+    }
+
+    fn guarding(status: Status) -> Guarding {
+        Guarding { status: Arc::new(Mutex::new(status)), brake: Brake::default() }
+    }
+
+    #[test]
+    fn an_order_is_carried_out_and_shows_in_the_status_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/status.sock");
+        runtime().block_on(async {
+            let server = tokio::spawn(Server::bind(&path).unwrap().run(guarding(status())));
+            let asked = path.clone();
+            let asking = tokio::task::spawn_blocking(move || {
+                let pause = Order::Pause { settings: vec![Setting::Max], for_ms: 60_000, by: None };
+                let said = order(&asked, &pause).unwrap();
+                assert!(said.starts_with("paused for 1 min, until 20"), "{said}");
+                let Answer::Status(status) = ask(&asked).unwrap() else { panic!("it does not wait") };
+                assert_eq!(status.paused[0].settings, [Setting::Max]);
+                let none = Order::Pause { settings: Vec::new(), for_ms: 1, by: None };
+                let refused = order(&asked, &none).unwrap_err().to_string();
+                assert!(refused.contains("at least one setting"), "{refused}");
+                let mut stream = std::os::unix::net::UnixStream::connect(&asked).unwrap();
+                io::Write::write_all(&mut stream, b"{\"order\": \"dance\"}").unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                let text = io::read_to_string(stream).unwrap();
+                assert!(text.contains("does not know this order"), "{text}");
+            });
+            asking.await.unwrap();
+            server.abort();
+        });
+    }
+
+    #[test]
+    fn a_guard_that_waits_takes_no_orders() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/status.sock");
+        runtime().block_on(async {
+            let server = tokio::spawn(Server::bind(&path).unwrap().run(Waiting::new("no module".into())));
+            let asked = path.clone();
+            let resume = Order::Resume { settings: vec![Setting::Max] };
+            let answer = tokio::task::spawn_blocking(move || order(&asked, &resume)).await.unwrap();
+            assert!(answer.unwrap_err().to_string().contains("waits for nf_conntrack"));
+            server.abort();
+        });
     }
 
     #[test]
@@ -147,7 +246,7 @@ mod tests {
         runtime().block_on(async {
             let mut large = status();
             large.trouble = Some("x".repeat(1 << 20));
-            let server = tokio::spawn(Server::bind(&path).unwrap().run(Arc::new(Mutex::new(large))));
+            let server = tokio::spawn(Server::bind(&path).unwrap().run(guarding(large)));
             let mut idle = Vec::new();
             for _ in 0..AT_ONCE {
                 idle.push(UnixStream::connect(&path).await.unwrap());

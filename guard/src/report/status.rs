@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::brake::PausedNow;
 use super::counted::Counted;
 use super::resizes::Resize;
 use crate::actuate::Effect;
@@ -55,6 +56,8 @@ pub struct Status {
     pub changes: Vec<ChangeMade>,
     /// What rules want now and may not have.
     pub held: Vec<HeldNow>,
+    /// What `conntrack-guard pause` keeps from changing.
+    pub paused: Vec<PausedNow>,
     /// What does not work now, such as a reading that fails.
     pub trouble: Option<String>,
 }

@@ -8,7 +8,7 @@ use super::decisions::decisions;
 use super::table::{Align, Table, beside};
 use crate::figures::{bytes, grouped, per_second, percent, time};
 use crate::observe::TableReading;
-use crate::report::Status;
+use crate::report::{PausedNow, Status, names};
 
 /// Signals on a line of "Measured by".
 const SIGNALS: usize = 4;
@@ -23,6 +23,9 @@ impl fmt::Display for StatusScreen<'_> {
         writeln!(f, "conntrack-guard {guard}  {mode}  up {}  process {pid}", ms(*uptime_ms))?;
         if let Some(trouble) = &self.0.trouble {
             writeln!(f, "\nTROUBLE: {trouble}\nthe figures below are those of the last good reading")?;
+        }
+        for PausedNow { settings, left_ms, until } in &self.0.paused {
+            writeln!(f, "\nPAUSED for {} more, {until}: {}", ms(*left_ms), names(settings))?;
         }
         writeln!(f, "\n{}", beside(&size(self.0), &rates(self.0)))?;
         writeln!(f, "{}", bounds(self.0))?;

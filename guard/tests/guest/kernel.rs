@@ -153,3 +153,8 @@ pub fn binary() -> PathBuf {
 pub fn status() -> Output {
     Command::new(binary()).args(["status", "--json"]).output().unwrap()
 }
+
+/// The same, parsed.
+pub fn told() -> serde_json::Value {
+    serde_json::from_slice(&status().stdout).unwrap()
+}

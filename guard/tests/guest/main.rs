@@ -9,5 +9,6 @@ mod hooks;
 mod kernel;
 mod lockdown;
 mod module;
+mod pause;
 mod selftest;
 mod status;

@@ -9,13 +9,9 @@ use bench::netns::Topology;
 use bench::udp::Flows;
 use serde_json::Value;
 
-use crate::kernel::{Guard, Table, eventually, run, status};
+use crate::kernel::{Guard, Table, eventually, run, told};
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-fn told() -> Value {
-    serde_json::from_slice(&status().stdout).unwrap()
-}
 
 #[test]
 fn a_resize_is_told_with_who_did_it_and_logged_once_if_it_was_somebody_else() {

@@ -1,7 +1,8 @@
 use super::*;
 use crate::model::{ChainStats, Skew};
+use crate::policy::Setting;
 use crate::report::tests::{measured, status as sample};
-use crate::report::{BackEnd, SignalNow};
+use crate::report::{BackEnd, PausedNow, SignalNow};
 
 #[test]
 fn a_guard_on_proc_readings() {
@@ -59,4 +60,16 @@ fn a_table_without_a_guard() {
     assert_eq!(text, include_str!("../golden/unguarded.txt"));
     let text = unguarded(&TableReading { max: 0, buckets: 16_384, count: 60_000 });
     assert!(text.contains("no limit") && !text.contains("fill"), "{text}");
+}
+
+#[test]
+fn a_pause_is_told_before_the_figures() {
+    let mut status = sample();
+    let until = "until 2026-11-20T14:05:00Z by alice".to_owned();
+    status.paused = vec![PausedNow { settings: vec![Setting::Max, Setting::Buckets], left_ms: 3_540_000, until }];
+    let text = StatusScreen(&status).to_string();
+    let line = text.lines().nth(2).unwrap();
+    assert_eq!(line, "PAUSED for 59 min more, until 2026-11-20T14:05:00Z by alice: max, buckets");
+    status.paused[0].settings = Setting::all().collect();
+    assert!(StatusScreen(&status).to_string().contains(" by alice: every setting\n"));
 }
