@@ -92,7 +92,8 @@ impl Control {
         }
         let unread = |error| format!("the plan is not carried out: {error}");
         let table = table::read(&self.root).map_err(unread)?;
-        let found = InForce { table, timeouts: timeouts::read(&self.root).map_err(unread)? };
+        let timeouts = timeouts::read(&self.root).map_err(unread)?;
+        let found = InForce { table, timeouts, time_of_day: estimate.time_of_day };
         let approved = bounds::check(plan, &self.limits, &found, estimate.entry_bytes, estimate.resize_cost)
             .map_err(|violation| format!("the plan is not carried out: {violation}"))?;
         Ok(self.with_actuator(move |actuator| actuator.apply(&approved)).await)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::outlook::Outlook;
-use super::stall::ResizeCost;
+use super::stall::{ResizeCost, Stalled};
 use crate::observe::{Memory, TableReading, Timeout, Timeouts};
 
 /// The state of the table and where it is going, at the time of one sample.
@@ -44,6 +44,8 @@ pub struct Estimate {
     pub resize_stall: Duration,
     /// What one entry adds to that, as learnt from the resizes seen on this host.
     pub resize_cost: ResizeCost,
+    /// How long the last resize since the previous sample held them up; `None` where there was none, or no hook saw it.
+    pub resized: Option<Stalled>,
     /// Bytes one entry takes.
     pub entry_bytes: u64,
     /// The timeouts in force.

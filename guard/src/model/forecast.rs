@@ -10,7 +10,7 @@ use super::load::Loads;
 use super::outlook::Outlook;
 use super::rates::Rates;
 use super::readings::Readings;
-use super::stall::ResizeCost;
+use super::stall::{ResizeCost, Stalled};
 use super::states::states;
 use crate::observe::{Sample, TableFull, TableReading};
 
@@ -79,6 +79,7 @@ impl Model {
             table_full: previous.as_ref().map_or(0, |earlier| table_full(earlier, sample)),
             chains: self.chains.add(sample),
             resize_cost: self.resize_cost,
+            resized: sample.hooks.iter().flat_map(|hooks| &hooks.resizes).filter_map(Stalled::by).next_back(),
             resize_stall: self.resize_cost.stall(sample.table.count),
             entry_bytes: sample.entry_bytes,
             timeouts: sample.timeouts.clone(),

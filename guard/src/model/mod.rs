@@ -22,4 +22,4 @@ mod tests;
 pub use estimate::{ChainStats, Doubt, Estimate, InState, Load, Skew};
 pub use forecast::Model;
 pub use outlook::Outlook;
-pub use stall::ResizeCost;
+pub use stall::{ResizeCost, Stalled};

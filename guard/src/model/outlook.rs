@@ -74,3 +74,22 @@ impl Outlook {
         ends.sum()
     }
 }
+
+#[cfg(test)]
+impl Outlook {
+    /// At rest: so many entries a second of each kind come, and each ends after its timeout (seconds).
+    pub(crate) fn at_rest(kinds: &[(Timeout, f64, u64)]) -> Self {
+        let inserts: f64 = kinds.iter().map(|(_, rate, _)| rate).sum();
+        let mut outlook = Self { inserts, ..Self::default() };
+        for (timeout, rate, seconds) in kinds {
+            let (index, seconds) = (*timeout as usize, *seconds as f64);
+            outlook.shares[index] = rate / inserts;
+            outlook.in_force[index] = seconds;
+            outlook.count += rate * seconds;
+            for (ends, after) in outlook.ends.iter_mut().zip(AFTER) {
+                *ends += rate * after.min(seconds);
+            }
+        }
+        outlook
+    }
+}

@@ -27,6 +27,22 @@ pub struct ResizeCost {
     nanos: u64,
 }
 
+/// How long a resize that was made held up all conntrack packets: between these two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// What it took, less a grace period.
+    pub least: Duration,
+    /// What it took.
+    pub most: Duration,
+}
+
+impl Stalled {
+    /// Of a resize that went through.
+    pub(super) fn by(event: &ResizeEvent) -> Option<Self> {
+        (event.result == 0).then(|| Self { least: event.took.saturating_sub(GRACE), most: event.took })
+    }
+}
+
 impl Default for ResizeCost {
     fn default() -> Self {
         Self { nanos: 700 }
@@ -44,11 +60,9 @@ impl ResizeCost {
     /// The measured time bounds the stall from above, and less the grace period from below. A stall that is longer than
     /// thought counts at once, since the next one is decided on it; a shorter one may have been luck, and counts little.
     pub(super) fn learn(&mut self, event: &ResizeEvent, count: u64) {
-        if event.result != 0 || count < FEWEST {
-            return;
-        }
+        let Some(stalled) = Stalled::by(event).filter(|_| count >= FEWEST) else { return };
         let an_entry = |time: Duration| u64::try_from(time.as_nanos() / u128::from(count)).unwrap_or(u64::MAX);
-        let (least, most) = (an_entry(event.took.saturating_sub(GRACE)), an_entry(event.took));
+        let (least, most) = (an_entry(stalled.least), an_entry(stalled.most));
         let nanos = if least > self.nanos { least } else { self.nanos - self.nanos.saturating_sub(most) / EASING };
         self.nanos = nanos.clamp(RANGE.0, RANGE.1);
     }

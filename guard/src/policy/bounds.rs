@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::limits::{Limits, table_bytes};
+use super::limits::{Limits, table_bytes, with_headroom};
 use super::plan::{Change, Plan, Setting};
 use crate::figures::{bytes, grouped, time};
 use crate::model::ResizeCost;
@@ -70,8 +70,11 @@ pub enum Violation {
     /// Without a max no memory limit can be kept.
     #[error("max is 0 (no limit), so the memory limit cannot be kept")]
     Unlimited,
-    /// New flows would be refused at once.
-    #[error("max would be lowered to {}, below the {} entries in use", grouped(*.new), grouped(*.count))]
+    /// New flows would be refused at once, or at the next gust.
+    #[error(
+        "max would be lowered to {}, which leaves no room above the {} entries in use for a tenth more (1,024 at least)",
+        grouped(*.new), grouped(*.count)
+    )]
     BelowCount {
         /// The value to write.
         new: u64,
@@ -94,7 +97,7 @@ pub enum Violation {
         /// Buckets in a page.
         step: u64,
     },
-    /// All conntrack packets would wait for too long.
+    /// All conntrack packets would wait for too long, at an hour that is not in the policy's window for that.
     #[error("a resize would stall {}, over the limit of {}", time(*.stall), time(*.limit))]
     Stall {
         /// Estimated with the entries there are now.
@@ -111,6 +114,8 @@ pub struct InForce {
     pub table: TableReading,
     /// The timeouts.
     pub timeouts: Timeouts,
+    /// Time since midnight, UTC.
+    pub time_of_day: Duration,
 }
 
 /// Checks every change of `plan` by itself and all of them together, against the table as it is now: read `found` afresh
@@ -134,7 +139,7 @@ pub fn check(
                 after.max = change.new;
             }
             Setting::Buckets => {
-                check_buckets(change, limits, &found.table, resize_cost)?;
+                check_buckets(change, limits, found, resize_cost)?;
                 after.buckets = change.new;
             }
             // Its range is all there is to check.
@@ -147,7 +152,9 @@ pub fn check(
             return Err(Violation::Unlimited);
         }
         let needed = table_bytes(after.max, entry_bytes, after.buckets);
-        if needed > limits.memory {
+        // Where the limit is not kept as found, a step towards it may come, and nothing else.
+        let comes_in = found.table.max > 0 && needed < table_bytes(found.table.max, entry_bytes, found.table.buckets);
+        if needed > limits.memory && !comes_in {
             return Err(Violation::OverMemory { needed, limit: limits.memory });
         }
     }
@@ -179,22 +186,23 @@ fn check_value(change: &Change, limits: &Limits, found: &InForce) -> Result<(), 
 fn check_max(change: &Change, found: &TableReading) -> Result<(), Violation> {
     // A found 0 is no limit, so any number is lower.
     let lowered = change.new < found.max || found.max == 0;
-    if lowered && change.new < found.count {
+    if lowered && change.new < with_headroom(found.count) {
         return Err(Violation::BelowCount { new: change.new, count: found.count });
     }
     Ok(())
 }
 
-fn check_buckets(change: &Change, limits: &Limits, found: &TableReading, cost: ResizeCost) -> Result<(), Violation> {
-    if change.new < found.buckets {
-        return Err(Violation::BucketsLowered { old: found.buckets, new: change.new });
+fn check_buckets(change: &Change, limits: &Limits, found: &InForce, cost: ResizeCost) -> Result<(), Violation> {
+    if change.new < found.table.buckets {
+        return Err(Violation::BucketsLowered { old: found.table.buckets, new: change.new });
     }
     let step = limits.bucket_step.max(1);
     if !change.new.is_multiple_of(step) {
         return Err(Violation::Uneven { new: change.new, step });
     }
-    let stall = cost.stall(found.count);
-    if stall > limits.max_stall {
+    let stall = cost.stall(found.table.count);
+    let in_window = limits.resize_window.is_some_and(|window| window.contains(found.time_of_day));
+    if stall > limits.max_stall && !in_window {
         return Err(Violation::Stall { stall, limit: limits.max_stall });
     }
     Ok(())
@@ -207,13 +215,16 @@ mod tests {
     use super::super::limits::Range;
     use super::super::plan::Rule;
     use super::*;
+    use crate::config::Window;
     use crate::observe::Timeout;
 
     const LIMITS: Limits = Limits {
         max: Range { floor: 1_000, ceiling: 100_000 },
+        found_max: 1_000,
         buckets: Range { floor: 1_024, ceiling: 65_536 },
         memory: 32 << 20,
         max_stall: Duration::from_millis(20),
+        resize_window: None,
         bucket_step: 512,
         timeouts: BTreeMap::new(),
     };
@@ -232,7 +243,7 @@ mod tests {
     }
 
     fn in_force(table: &TableReading) -> InForce {
-        InForce { table: *table, timeouts: Timeouts::new() }
+        InForce { table: *table, ..InForce::default() }
     }
 
     fn verdict(changes: &[Change], found: &TableReading) -> Result<usize, Violation> {
@@ -251,7 +262,7 @@ mod tests {
     #[test]
     fn what_keeps_within_everything_passes() {
         assert_eq!(verdict(&[], &FOUND), Ok(0));
-        assert_eq!((max(100_000), max(2_000), buckets(65_536)), (Ok(1), Ok(1), Ok(1)));
+        assert_eq!((max(100_000), max(3_024), buckets(65_536)), (Ok(1), Ok(1), Ok(1)));
     }
 
     #[test]
@@ -262,7 +273,7 @@ mod tests {
         };
         assert_eq!(max(100_001), out(Setting::Max, 100_001, LIMITS.max));
         assert_eq!(max(999), out(Setting::Max, 999, LIMITS.max));
-        assert_eq!(max(1_999), Err(Violation::BelowCount { new: 1_999, count: 2_000 }));
+        assert_eq!(max(3_023), Err(Violation::BelowCount { new: 3_023, count: 2_000 }));
         assert_eq!(buckets(66_048), out(Setting::Buckets, 66_048, LIMITS.buckets));
         assert_eq!(buckets(1_536), Err(Violation::BucketsLowered { old: 2_048, new: 1_536 }));
         assert_eq!(buckets(4_100), Err(Violation::Uneven { new: 4_100, step: 512 }));
@@ -300,10 +311,31 @@ mod tests {
     }
 
     #[test]
+    fn where_the_memory_limit_is_not_kept_a_step_towards_it_may_come() {
+        let over = TableReading { max: 90_000, ..FOUND };
+        let tight = Limits { memory: 10 << 20, ..LIMITS };
+        let set = |new| {
+            let plan = Plan { changes: vec![change(Setting::Max, 90_000, new)], ..Plan::default() };
+            check(&plan, &tight, &in_force(&over), 320, ResizeCost::default()).map(|approved| approved.changes().len())
+        };
+        assert_eq!(set(45_000), Ok(1));
+        assert!(matches!(set(91_000), Err(Violation::OverMemory { .. })));
+    }
+
+    #[test]
     fn a_resize_that_stalls_too_long_is_refused_however_it_was_planned() {
         let busy = TableReading { max: 90_000, count: 50_000, ..FOUND };
         let stall = Violation::Stall { stall: Duration::from_millis(35), limit: LIMITS.max_stall };
-        assert_eq!(verdict(&[change(Setting::Buckets, 2_048, 4_096)], &busy), Err(stall));
+        let resize = [change(Setting::Buckets, 2_048, 4_096)];
+        assert_eq!(verdict(&resize, &busy), Err(stall.clone()));
+        let hour = |hour| Duration::from_hours(hour);
+        let limits = Limits { resize_window: Some(Window { from: hour(2), to: hour(4) }), ..LIMITS };
+        let plan = Plan { changes: resize.to_vec(), ..Plan::default() };
+        let at = |time_of_day| {
+            let found = InForce { table: busy, time_of_day, ..InForce::default() };
+            check(&plan, &limits, &found, 320, ResizeCost::default()).map(|approved| approved.changes().len())
+        };
+        assert_eq!((at(hour(3)), at(hour(4))), (Ok(1), Err(stall)));
     }
 
     #[test]
@@ -311,7 +343,8 @@ mod tests {
         let setting = Setting::Timeout(Timeout::TcpTimeWait);
         let range = Range { floor: 30, ceiling: 120 };
         let limits = Limits { memory: 1, timeouts: BTreeMap::from([(Timeout::TcpTimeWait, range)]), ..LIMITS };
-        let found = InForce { table: FOUND, timeouts: Timeouts::from([(Timeout::TcpTimeWait, 120)]) };
+        let timeouts = Timeouts::from([(Timeout::TcpTimeWait, 120)]);
+        let found = InForce { table: FOUND, timeouts, ..InForce::default() };
         let set = |limits: &Limits, new| {
             let plan = Plan { changes: vec![change(setting, 120, new)], ..Plan::default() };
             check(&plan, limits, &found, 320, ResizeCost::default()).map(|approved| approved.changes().len())

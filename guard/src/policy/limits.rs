@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::{self, Bounds, MemoryLimit, Policy};
+use crate::config::{self, Bounds, MemoryLimit, Policy, Window};
 use crate::figures::{bytes, grouped};
 use crate::observe::{TableReading, Timeout, Timeouts};
 
@@ -38,15 +38,20 @@ pub struct Host {
 pub struct Limits {
     /// Entries that `nf_conntrack_max` may be set to.
     pub max: Range,
+    /// `nf_conntrack_max` as the operator left it: where calm leads back to, as far as the bounds let it.
+    pub found_max: u64,
     /// Buckets that `nf_conntrack_buckets` may be set to.
     pub buckets: Range,
     /// Bytes that entries at max and buckets may take together.
     pub memory: u64,
     /// The longest estimated stall of a resize.
     pub max_stall: Duration,
+    /// Hours of the day (UTC) in which it may be longer.
+    pub resize_window: Option<Window>,
     /// Buckets are chosen in multiples of this, so that the kernel's rounding does not lift them over a bound.
     pub bucket_step: u64,
-    /// Seconds that each timeout may be set to: from the policy's floor up to what was found. A timeout that is not here
+    /// Seconds that each timeout may be set to: from the policy's floor up to what was found. Where both are the same it
+    /// is not shortened, but what an earlier guard or an earlier policy shortened comes back. A timeout that is not here
     /// is left alone.
     pub timeouts: BTreeMap<Timeout, Range>,
 }
@@ -102,23 +107,22 @@ impl Limits {
         }
         Ok(Self {
             max: Range::new(policy.table.max, max),
+            found_max: max,
             buckets: Range::new(policy.hash.buckets, buckets),
             memory,
             max_stall: policy.hash.max_stall,
+            resize_window: policy.hash.resize_window,
             bucket_step: (host.page_bytes / BUCKET_BYTES).max(1),
             timeouts: timeout_ranges(&policy.timeouts, &host.timeouts),
         })
     }
 }
 
-/// A timeout that is at its floor or below it as found is not the guard's to touch.
+/// A timeout that is at its floor or below it as found may only come back to what was found.
 fn timeout_ranges(policy: &config::Timeouts, found: &Timeouts) -> BTreeMap<Timeout, Range> {
-    if !policy.shorten {
-        return BTreeMap::new();
-    }
-    let ranges = found.iter().filter_map(|(timeout, &found)| {
-        let floor = policy.floor(*timeout).max(1);
-        (floor < found).then_some((*timeout, Range { floor, ceiling: found }))
+    let ranges = found.iter().filter(|(_, found)| **found > 0).map(|(timeout, &found)| {
+        let floor = if policy.shorten { policy.floor(*timeout).clamp(1, found) } else { found };
+        (*timeout, Range { floor, ceiling: found })
     });
     ranges.collect()
 }
@@ -135,6 +139,12 @@ impl Range {
     pub fn contains(&self, value: u64) -> bool {
         (self.floor..=self.ceiling).contains(&value)
     }
+}
+
+/// The lowest max that leaves room for so many entries and a tenth more, 1024 at least: a lower one would refuse new flows
+/// at the next gust.
+pub(super) fn with_headroom(count: u64) -> u64 {
+    count.saturating_add((count / 10).max(1_024))
 }
 
 /// Bytes that so many entries and buckets take together.
@@ -192,6 +202,20 @@ mod tests {
     #[test]
     fn no_limit_found_is_no_floor_of_zero() {
         assert_eq!(Range::new(Bounds::default(), 0), Range { floor: 1, ceiling: 4_194_304 });
+    }
+
+    #[test]
+    fn timeouts_go_from_their_floor_to_what_was_found() {
+        let found = Timeouts::from([(Timeout::TcpTimeWait, 120), (Timeout::UdpStream, 90), (Timeout::Icmp, 0)]);
+        let host = Host { timeouts: found, ..HOST };
+        let mut policy = Policy::default();
+        let range = |floor, ceiling| Range { floor, ceiling };
+        let ranges = Limits::new(&policy, &host).unwrap().timeouts;
+        // 90 s are below the floor of 120: not to be shortened, not to be moved further out either.
+        let expected = [(Timeout::TcpTimeWait, range(30, 120)), (Timeout::UdpStream, range(90, 90))];
+        assert_eq!(ranges, BTreeMap::from(expected));
+        policy.timeouts.shorten = false;
+        assert_eq!(Limits::new(&policy, &host).unwrap().timeouts[&Timeout::TcpTimeWait], range(120, 120));
     }
 
     #[test]

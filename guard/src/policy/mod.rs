@@ -2,17 +2,30 @@
 
 mod attempts;
 pub mod bounds;
+mod buckets;
+mod calm;
 mod decide;
+mod gain;
+mod harm;
 mod limits;
+mod memory;
+mod obstacle;
+mod ours;
 mod pause;
+mod phase;
 mod plan;
-mod presize;
+mod pressure;
 mod raise;
 mod refusals;
+mod relax;
+mod settle;
+mod shorten;
+mod situation;
 mod sizing;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod unseen;
 mod verdict;
 
 pub use bounds::{Approved, InForce, Violation};
@@ -20,5 +33,7 @@ pub use decide::{State, decide};
 pub(crate) use limits::table_bytes;
 pub use limits::{Host, Limits, LimitsError, Range};
 pub use pause::{Pause, Pauses};
+pub use phase::{Phase, Standing};
 pub use plan::{Change, Expectation, Expected, Held, Plan, Rule, Setting, UnknownSetting};
+pub use settle::Settled;
 pub use tick::next_tick;

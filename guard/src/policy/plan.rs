@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::phase::Standing;
+use super::settle::Settled;
 use crate::observe::Timeout;
 
 /// A kernel setting that the guard may write.
@@ -71,6 +73,8 @@ pub enum Rule {
     RaiseMax,
     /// The table is small enough for a resize now and may grow large later.
     PresizeBuckets,
+    /// The chains cost more than a long stall does, and the policy's window is open.
+    GrowBuckets,
     /// Max may not rise, so entries shall end sooner.
     ShortenTimeout,
     /// Calm has returned: a timeout goes back towards what it was.
@@ -85,6 +89,7 @@ impl Rule {
         match self {
             Self::RaiseMax => "raise-max",
             Self::PresizeBuckets => "presize-buckets",
+            Self::GrowBuckets => "grow-buckets",
             Self::ShortenTimeout => "shorten-timeout",
             Self::RelaxTimeout => "relax-timeout",
             Self::RelaxMax => "relax-max",
@@ -153,6 +158,11 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// What the rules wanted and could not have.
     pub held: Vec<Held>,
+    /// Where the guard stands, and since when.
+    pub standing: Standing,
+    /// Predictions of earlier plans whose time has come, each beside what came.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settled: Vec<Settled>,
     /// Whether max cannot rise however full the table gets, for a reason in `held`.
     #[serde(skip)]
     pub max_blocked: bool,

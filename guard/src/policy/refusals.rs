@@ -20,6 +20,9 @@ pub(super) struct Refusals {
     pub(super) now: u64,
     /// Whether there was one not long ago.
     pub(super) lately: bool,
+    /// The highest max with which another network namespace's table was full, as far as is known. What that one needs is
+    /// not seen here, so max does not go back to where it refused flows.
+    pub(super) elsewhere: Option<u64>,
 }
 
 impl Refusals {
@@ -31,6 +34,10 @@ impl Refusals {
         let now = if by_hooks && stood { estimate.table_full } else { 0 };
         let last = if now > 0 { Some(estimate.at) } else { self.last };
         let since = last.and_then(|last| estimate.at.checked_sub(last));
-        Self { max: Some(estimate.table.max), last, now, lately: since.is_some_and(|since| since < STANDS_FOR) }
+        // A table of this namespace that refused flows a moment ago cannot be half empty now.
+        let not_here = estimate.table.count < estimate.table.max / 2;
+        let elsewhere = if now > 0 && not_here { self.elsewhere.max(Some(estimate.table.max)) } else { self.elsewhere };
+        let lately = since.is_some_and(|since| since < STANDS_FOR);
+        Self { max: Some(estimate.table.max), last, now, lately, elsewhere }
     }
 }

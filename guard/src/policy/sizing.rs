@@ -66,9 +66,11 @@ mod tests {
     fn limits(max_ceiling: u64, buckets: Range, memory: u64) -> Limits {
         Limits {
             max: Range { floor: 1, ceiling: max_ceiling },
+            found_max: 1_000,
             buckets,
             memory,
             max_stall: Duration::from_millis(20),
+            resize_window: None,
             bucket_step: 512,
             timeouts: BTreeMap::new(),
         }

@@ -1,5 +1,6 @@
 //! What a rule answers.
 
+use super::obstacle::Obstacle;
 use super::plan::{Change, Held, Rule, Setting};
 
 /// What one rule says: at most one change, and what it could not have.
@@ -7,8 +8,8 @@ use super::plan::{Change, Held, Rule, Setting};
 pub(super) struct Verdict {
     pub(super) change: Option<Change>,
     pub(super) held: Option<Held>,
-    /// Whether `held` is for a limit that a forecast over the mark ran into.
-    pub(super) limited: bool,
+    /// What kept max from rising, or from rising as far as was asked.
+    pub(super) limited: Option<Obstacle>,
     /// Whether nothing can be done until something other than the table changes: a bound, a write that does not take.
     pub(super) blocked: bool,
 }

@@ -17,7 +17,9 @@ fn check(name: &str, policy: &str, table: TableReading, history: &[(u64, f64)]) 
     let mut told: Vec<Plan> = Vec::new();
     for (seconds, rate) in history {
         for plan in simulation.run(*rate, Duration::from_secs(*seconds)) {
-            let news = !plan.changes.is_empty() || told.last().is_none_or(|last| last.held != plan.held);
+            let news = !plan.changes.is_empty()
+                || !plan.settled.is_empty()
+                || told.last().is_none_or(|last| last.held != plan.held);
             if news {
                 told.push(plan);
             }

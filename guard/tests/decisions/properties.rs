@@ -1,13 +1,14 @@
 //! What holds for every sample, estimate and policy, however strange.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use conntrack_guard::config::Policy;
-use conntrack_guard::model::{Estimate, Model, ResizeCost};
+use conntrack_guard::model::{Estimate, InState, Load, Model, Outlook, ResizeCost};
 use conntrack_guard::observe::{
-    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading, Timeouts,
+    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading, Timeout, Timeouts,
 };
-use conntrack_guard::policy::{Host, InForce, Limits, Plan, Setting, State, bounds, decide, next_tick};
+use conntrack_guard::policy::{Host, InForce, Limits, Phase, Plan, Rule, Setting, State, bounds, decide, next_tick};
 use proptest::prelude::*;
 
 use crate::policy_files::policy;
@@ -85,6 +86,37 @@ prop_compose! {
     }
 }
 
+fn load() -> impl Strategy<Value = Load> {
+    let flood = (any::<f64>(), number()).prop_map(|(unreplied, sources)| Load::Flood { unreplied, sources });
+    prop_oneof![3 => Just(Load::Growth), 1 => flood]
+}
+
+prop_compose! {
+    fn memory()(total in number(), available in number(), pressure in proptest::option::of(rate())) -> Memory {
+        Memory { total, available, pressure }
+    }
+}
+
+prop_compose! {
+    fn state()(entries in rate(), ends in rate(), unreplied in any::<f64>()) -> InState {
+        InState { entries, ends, unreplied }
+    }
+}
+
+fn by_timeout<T: std::fmt::Debug>(what: impl Strategy<Value = T>) -> impl Strategy<Value = BTreeMap<Timeout, T>> {
+    proptest::collection::btree_map(proptest::sample::select(&Timeout::ALL[..]), what, 0..6)
+}
+
+/// What the daemon's host has, and now and then what none has.
+fn timeouts() -> impl Strategy<Value = Timeouts> {
+    let kernel: Timeouts = Timeout::ALL.into_iter().map(|timeout| (timeout, timeout.kernel_default())).collect();
+    (by_timeout(number()), any::<bool>()).prop_map(move |(odd, whole)| {
+        let mut timeouts = if whole { kernel.clone() } else { Timeouts::new() };
+        timeouts.extend(odd);
+        timeouts
+    })
+}
+
 prop_compose! {
     fn estimate()(
         at in moment(),
@@ -94,10 +126,19 @@ prop_compose! {
         time_to_full in proptest::option::of(moment()),
         table_full in number(),
         entry_bytes in prop_oneof![3 => 256_u64..1024, 1 => number()],
+        beside in (load(), memory(), by_timeout(state()), timeouts(), any::<bool>(), moment()),
     ) -> Estimate {
+        let (load, memory, states, timeouts, flowtables, time_of_day) = beside;
         Estimate {
             at,
             table,
+            outlook: Outlook::growing(table.count, rates.2),
+            load,
+            memory,
+            states,
+            timeouts,
+            flowtables,
+            time_of_day,
             insert_rate: rates.0,
             destroy_rate: rates.1,
             growth: rates.2,
@@ -116,29 +157,51 @@ prop_compose! {
 fn limits(policy: &Policy, table: TableReading, memory_total: u64) -> Option<Limits> {
     // 64 KiB pages are the other size in use.
     let page_bytes = if memory_total.is_multiple_of(2) { 4096 } else { 65_536 };
-    Limits::new(policy, &Host { table, memory_total, entry_bytes: 320, page_bytes, timeouts: Timeouts::new() }).ok()
+    let timeouts = Timeout::ALL.into_iter().map(|timeout| (timeout, timeout.kernel_default())).collect();
+    Limits::new(policy, &Host { table, memory_total, entry_bytes: 320, page_bytes, timeouts }).ok()
 }
 
-fn apply(plan: &Plan, table: &mut TableReading) {
+fn apply(plan: &Plan, estimate: &mut Estimate) {
     for change in &plan.changes {
         match change.setting {
-            Setting::Max => table.max = change.new,
-            Setting::Buckets => table.buckets = change.new,
-            Setting::Timeout(_) => {}
+            Setting::Max => estimate.table.max = change.new,
+            Setting::Buckets => estimate.table.buckets = change.new,
+            Setting::Timeout(timeout) => drop(estimate.timeouts.insert(timeout, change.new)),
         }
     }
 }
 
-fn check_plan(plan: &Plan, limits: &Limits, estimate: &Estimate) -> Result<(), TestCaseError> {
-    let found = InForce { table: estimate.table, timeouts: estimate.timeouts.clone() };
+fn check_plan(plan: &Plan, policy: &Policy, limits: &Limits, estimate: &Estimate) -> Result<(), TestCaseError> {
+    let found =
+        InForce { table: estimate.table, timeouts: estimate.timeouts.clone(), time_of_day: estimate.time_of_day };
     let verdict = bounds::check(plan, limits, &found, estimate.entry_bytes, estimate.resize_cost);
     prop_assert!(verdict.is_ok(), "{:?} for {plan:?} with {limits:?} on {estimate:?}", verdict.err());
     for change in &plan.changes {
-        prop_assert!(change.new > change.old && change.old > 0, "{change:?}");
+        let up = change.new > change.old;
+        let (direction, setting) = match change.rule {
+            Rule::RaiseMax => (up, change.setting == Setting::Max),
+            Rule::RelaxMax => (!up, change.setting == Setting::Max),
+            Rule::PresizeBuckets | Rule::GrowBuckets => (up, change.setting == Setting::Buckets),
+            Rule::ShortenTimeout => (!up, matches!(change.setting, Setting::Timeout(_))),
+            Rule::RelaxTimeout => (up, matches!(change.setting, Setting::Timeout(_))),
+        };
+        prop_assert!(direction && setting && change.old > 0, "{change:?}");
         prop_assert!(!change.evidence.contains('\n') && !change.predicted.contains('\n'));
+        prop_assert!(change.expectation.is_some(), "{change:?}");
+        if change.setting == Setting::Timeout(Timeout::TcpEstablished) && change.rule == Rule::ShortenTimeout {
+            prop_assert!(!estimate.flowtables, "{change:?}");
+        }
     }
-    let order: Vec<_> = plan.changes.iter().map(|change| change.setting).collect();
-    prop_assert!(order != [Setting::Buckets, Setting::Max], "max never waits for a resize");
+    for held in &plan.held {
+        prop_assert!(!held.reason.is_empty() && !held.reason.contains('\n'), "{held:?}");
+    }
+    let max = plan.changes.iter().position(|change| change.setting == Setting::Max);
+    let raises = plan.changes.iter().any(|change| change.rule == Rule::RaiseMax);
+    prop_assert!(!raises || max == Some(0), "max never waits for anything");
+    let flood = policy.flood.detect && matches!(estimate.load, Load::Flood { .. });
+    prop_assert!(!raises || !flood, "a flood is not fed");
+    let emergency = plan.standing.phase == Phase::Emergency;
+    prop_assert!(!raises || !emergency || plan.changes.len() == 1, "in an emergency max comes alone");
     Ok(())
 }
 
@@ -158,7 +221,7 @@ proptest! {
             for estimate in &estimates {
                 let (next, plan) = decide(&state, estimate, &policy, &limits);
                 state = next;
-                check_plan(&plan, &limits, estimate)?;
+                check_plan(&plan, &policy, &limits, estimate)?;
             }
         }
     }
@@ -177,11 +240,17 @@ proptest! {
         estimate.table = TableReading { max, buckets, count: small };
         estimate.resize_stall = ResizeCost::default().stall(small);
         if let Some(limits) = limits(&policy, estimate.table, memory_total) {
-            let (state, plan) = decide(&State::default(), &estimate, &policy, &limits);
-            check_plan(&plan, &limits, &estimate)?;
-            apply(&plan, &mut estimate.table);
-            let (_, again) = decide(&state, &estimate, &policy, &limits);
-            prop_assert_eq!(&again.changes, &vec![], "after {:?}", plan);
+            let mut state = State::default();
+            let mut plans = Vec::new();
+            // Max alone in an emergency, then the rest, then what a limit of the first round lets through.
+            for _ in 0..4 {
+                let (next, plan) = decide(&state, &estimate, &policy, &limits);
+                check_plan(&plan, &policy, &limits, &estimate)?;
+                apply(&plan, &mut estimate);
+                state = next;
+                plans.push(plan);
+            }
+            prop_assert_eq!(&plans[3].changes, &vec![], "after {:?}", plans);
         }
     }
 
@@ -221,7 +290,7 @@ proptest! {
                 let estimate = model.observe(sample);
                 let (next, plan) = decide(&state, &estimate, &policy, &limits);
                 state = next;
-                check_plan(&plan, &limits, &estimate)?;
+                check_plan(&plan, &policy, &limits, &estimate)?;
             }
         }
     }

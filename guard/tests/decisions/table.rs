@@ -85,7 +85,7 @@ impl Simulation {
         let estimate = self.model.observe(&sample);
         let (state, plan) = decide(&self.state, &estimate, &self.policy, &self.limits);
         self.state = state;
-        let found = InForce { table: self.table, timeouts: Timeouts::new() };
+        let found = InForce { table: self.table, ..InForce::default() };
         let approved = bounds::check(&plan, &self.limits, &found, ENTRY_BYTES, estimate.resize_cost).unwrap();
         for change in approved.changes() {
             match change.setting {

@@ -33,7 +33,8 @@ fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
 fn command_lines(unit: &str, binary: &Path) -> Result<()> {
     for (key, verb) in [("ExecStart", "run"), ("ExecStopPost", "restore")] {
         let [line] = values(unit, key)[..] else { anyhow::bail!("the unit should have one {key}=") };
-        let line = line.strip_prefix(AFTER_FAILURE.0).and_then(|line| line.strip_suffix(AFTER_FAILURE.1)).unwrap_or(line);
+        let line =
+            line.strip_prefix(AFTER_FAILURE.0).and_then(|line| line.strip_suffix(AFTER_FAILURE.1)).unwrap_or(line);
         let mut words = line.split_whitespace().map(str::to_owned);
         ensure!(words.next().as_deref() == Some(INSTALLED), "{key}= should start {INSTALLED}, but is {line}");
         let arguments: Vec<String> = words.collect();

@@ -92,9 +92,11 @@ fn totals() -> HookTotals {
 fn started(found: &Sample, hooks: Result<&[Attached], String>) -> Reporter {
     let limits = Limits {
         max: Range { floor: 65_536, ceiling: 4_194_304 },
+        found_max: 65_536,
         buckets: Range { floor: 16_384, ceiling: 4_194_304 },
         memory: 400 << 20,
         max_stall: Duration::from_millis(20),
+        resize_window: None,
         bucket_step: 512,
         timeouts: BTreeMap::new(),
     };
@@ -165,9 +167,11 @@ fn outcome(result: Effect) -> Outcome {
 fn reporter() -> Reporter {
     let limits = Limits {
         max: Range { floor: 1, ceiling: 2 },
+        found_max: 65_536,
         buckets: Range { floor: 1, ceiling: 2 },
         memory: 1,
         max_stall: Duration::ZERO,
+        resize_window: None,
         bucket_step: 512,
         timeouts: BTreeMap::new(),
     };

@@ -1,0 +1,53 @@
+//! What all rules look at in one tick.
+
+use std::time::Duration;
+
+use super::limits::Limits;
+use super::memory::MemoryNow;
+use super::obstacle::FloodSeen;
+use super::plan::Setting;
+use super::sizing::Sizing;
+use crate::config::Policy;
+use crate::model::Estimate;
+use crate::observe::{Timeout, Timeouts};
+
+/// The estimate, the bounds, and what follows from both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Situation<'a> {
+    pub(super) estimate: &'a Estimate,
+    pub(super) policy: &'a Policy,
+    pub(super) limits: &'a Limits,
+    pub(super) sizing: &'a Sizing,
+    pub(super) memory: &'a MemoryNow,
+    pub(super) flood: Option<FloodSeen>,
+}
+
+impl Situation<'_> {
+    /// The entries that there would be `after` from now with these timeouts, if max were no obstacle: what the load asks
+    /// for.
+    pub(super) fn demand(&self, after: Duration, timeouts: &Timeouts) -> u64 {
+        self.estimate.outlook.count(after, timeouts, 0)
+    }
+
+    /// The timeouts in force, but this one.
+    pub(super) fn timeouts_with(&self, timeout: Timeout, seconds: u64) -> Timeouts {
+        let mut timeouts = self.estimate.timeouts.clone();
+        timeouts.insert(timeout, seconds);
+        timeouts
+    }
+
+    /// How far ahead it makes sense to look. Without hooks all that is known of what comes is the count's growth, and a
+    /// few entries more or less in one second are thousands in an hour.
+    pub(super) fn foresight(&self, wanted: Duration) -> Duration {
+        if self.estimate.insert_rate.is_some() { wanted } else { wanted.min(self.policy.table.horizon) }
+    }
+}
+
+/// The value of a setting as the estimate's sample read it; `None` where this kernel does not have it.
+pub(super) fn in_force(estimate: &Estimate, setting: Setting) -> Option<u64> {
+    match setting {
+        Setting::Max => Some(estimate.table.max),
+        Setting::Buckets => Some(estimate.table.buckets),
+        Setting::Timeout(timeout) => estimate.timeouts.get(&timeout).copied(),
+    }
+}
