@@ -1,0 +1,44 @@
+//! A look at some of the entries, with the chance that there is in looking at some only.
+
+use std::time::Duration;
+
+use conntrack_guard::observe::{Census, InState};
+
+use super::Kernel;
+
+impl Kernel {
+    /// Looks at as many entries as a census may.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counts are small and positive")]
+    pub fn census(&mut self, at: Duration) -> Census {
+        let live = self.entries.live();
+        let whole = live <= self.machine.census;
+        let part = if whole { 1.0 } else { self.machine.census / live };
+        let left = self.entries.seconds_left(|left| left);
+        let mut census = Census { at, whole, ..Census::default() };
+        let mut sources = vec![0.0; self.entries.flows.len()];
+        for (class, left) in self.entries.classes.iter().zip(left) {
+            let seen = if whole { class.live.round() } else { self.noise.poisson(class.live * part) };
+            if seen < 1.0 {
+                continue;
+            }
+            let count = seen as u64;
+            let there: &mut InState = census.by.entry(class.phase.state).or_default();
+            there.entries += count;
+            there.assured += if class.phase.assured { count } else { 0 };
+            if !class.phase.replied {
+                there.unreplied += count;
+                sources[class.flow] += seen;
+            }
+            let mean = left * self.noise.about_one(0.5 / seen.sqrt());
+            there.seconds_left += (mean * seen) as u64;
+            census.entries += count;
+        }
+        // So many different addresses does one meet who takes `seen` of them at random.
+        let met = sources.iter().zip(&self.entries.flows).map(|(seen, flow)| {
+            let all = flow.sources.max(1.0);
+            (-all * (-seen / all).exp_m1()).ceil()
+        });
+        census.unreplied_sources = met.sum::<f64>() as u64;
+        census
+    }
+}

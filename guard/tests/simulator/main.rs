@@ -1,0 +1,14 @@
+//! The guard's model, policy and bounds in charge of a simulated table: named scenarios with golden plans, and what must
+//! hold in any history.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking, in their helpers too")]
+
+mod closed_loop;
+mod faults;
+mod golden;
+mod kernel;
+mod load;
+mod outcome;
+mod referee;
+mod scenario;
+mod scenarios;
