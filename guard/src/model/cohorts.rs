@@ -1,78 +1,79 @@
 //! Entries by when they came and by the timeout that will end them.
 //!
-//! Little's law ties the three figures of a steady state together: entries there = rate at which they end × time they
-//! stay. The time is the timeout, the rate is what the hook on `nf_conntrack_free` counts, so the entries follow without
-//! looking at one of them.
+//! Each cohort (the entries of one second) is followed: what ends by a timeout is taken off the cohort that came one
+//! timeout before, so that it is known how many of each are left, and of those that came to a timeout how many it ended.
+//! The shares so learnt say how what is left of each cohort will end, and when. In a steady state this is Little's law:
+//! entries there = rate at which they end × time they stay; the rate is what the hook on `nf_conntrack_free` counts and
+//! the time is the timeout, so the entries follow without looking at one of them.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::average::Average;
+use super::arrivals::{Arrivals, Cohort, Lane};
 use super::ends::PerTimeout;
-use super::history::{Came, History};
-use super::outlook::{AFTER, Outlook};
+use super::eras::{Era, Eras, Span};
+use super::kinds::Kind;
+use super::outlook::{AFTER, Outlook, ended};
+use super::pace::Pace;
 use super::readings::Flow;
 use crate::observe::{Timeout, Timeouts};
 
-/// Memory of the rate that new entries are expected to come at, and of the quicker one that shows a surge or its end.
-const QUICK: Duration = Duration::from_secs(1);
-const STEADY: Duration = Duration::from_secs(5);
-/// Memory of what is learnt about each kind of entry.
-const SLOW: Duration = Duration::from_mins(1);
-/// From this difference on, as a share of the steadier rate, the quicker one counts.
-const SURGE: f64 = 0.1;
 /// From this share of the entries on, ends of one interval that nothing brought about are a clearing (`conntrack -F`, an
 /// address deleted), not timeouts.
 const CLEARED: f64 = 0.25;
-/// Changes of timeouts that are remembered; entries from before the oldest count as its own.
-const ERAS: usize = 12;
+/// What is left of a cohort is worth so little at least when it stands for all of it.
+const LEAST: f64 = 0.01;
+const ALL: usize = Timeout::ALL.len();
 
 /// Everything that came and went, on a clock that only evidence advances.
 #[derive(Clone, Debug)]
 pub(super) struct Cohorts {
     /// Seconds.
     now: f64,
-    history: History,
-    eras: VecDeque<Era>,
-    /// On the heap: the guard's one future holds the model.
-    kinds: Box<[Kind; Timeout::ALL.len()]>,
-    inserts_now: Average,
-    inserts: Average,
+    arrivals: Arrivals,
+    pace: Pace,
+    kinds: Vec<Kind>,
+    eras: Eras,
+    /// The kinds that were seen, by when they end, and what their shares are.
+    order: Vec<Ending>,
+    /// What is expected of the entries that are there.
+    ahead: Ahead,
 }
 
-/// A time in which the timeouts stood still.
-#[derive(Clone, Debug)]
-struct Era {
-    since: f64,
-    timeouts: [u64; Timeout::ALL.len()],
+/// The ends of the entries that are there.
+#[derive(Clone, Debug, Default)]
+struct Ahead {
+    /// Until [`AFTER`].
+    until: [f64; AFTER.len()],
+    /// In all, by what ends them.
+    held: PerTimeout,
 }
 
-/// The entries that one timeout ends.
+/// The share of all that come that one timeout ends.
 #[derive(Clone, Copy, Debug)]
-struct Kind {
-    /// Ends a second.
-    ends: Average,
-    /// Ends a second, in the time in which it is known what came one timeout before.
-    matched: Average,
-    /// What came one timeout before, a second.
-    came: Average,
+struct Ending {
+    timeout: Timeout,
+    share: f64,
 }
 
-impl Default for Kind {
-    fn default() -> Self {
-        Self { ends: Average::new(SLOW), matched: Average::new(SLOW), came: Average::new(SLOW) }
-    }
+/// Entries that came in one span, as seen by the timeout that is due for them.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    from: f64,
+    to: f64,
+    /// As many as came, by those that are left: the kinds that ended sooner had their share of them.
+    came: f64,
 }
 
 impl Cohorts {
     pub(super) fn new() -> Self {
         Self {
             now: 0.0,
-            history: History::default(),
-            eras: VecDeque::new(),
-            kinds: Box::default(),
-            inserts_now: Average::new(QUICK),
-            inserts: Average::new(STEADY),
+            arrivals: Arrivals::default(),
+            pace: Pace::new(),
+            kinds: Timeout::ALL.iter().map(|_| Kind::new()).collect(),
+            eras: Eras::default(),
+            order: Vec::new(),
+            ahead: Ahead::default(),
         }
     }
 
@@ -80,139 +81,210 @@ impl Cohorts {
     pub(super) fn add(&mut self, flow: &Flow, interval: Duration, count: u64, timeouts: &Timeouts) {
         let seconds = interval.as_secs_f64();
         let before = self.now;
-        let were_there = count as f64 + flow.destroys;
-        let unexpected = flow.destroys - self.ends_between(before, before + seconds);
         self.now += seconds;
-        self.history.add(self.now, seconds, flow.inserts);
-        self.inserts_now.add(flow.inserts / seconds, interval);
-        self.inserts.add(flow.inserts / seconds, interval);
-        self.remember(timeouts);
+        self.eras.remember(self.now, timeouts);
+        self.arrivals.add(before, self.now, flow.inserts);
+        self.pace.add(flow.inserts / seconds, interval);
+
+        let were_there = count as f64 + flow.destroys;
+        let unexpected = flow.destroys - ended(&self.ahead.until, seconds);
         if unexpected > CLEARED * were_there {
             // What went at once will not end later, and says nothing on how the others will end.
-            self.history.thin(1.0 - unexpected / were_there);
+            self.arrivals.thin(flow.destroys);
+            self.ahead = self.look_ahead();
             return;
         }
-        for timeout in Timeout::ALL {
-            let came = self.due(timeout, before, self.now);
-            let ends = flow.ends.of(timeout) / seconds;
-            let kind = &mut self.kinds[timeout as usize];
-            kind.ends.add(ends, interval);
-            if came.unknown <= 0.0 {
-                kind.matched.add(ends, interval);
-                kind.came.add(came.entries / seconds, interval);
+        let mut by_timeout = 0.0;
+        for timeout in self.by_end() {
+            let ends = flow.ends.of(timeout);
+            by_timeout += ends;
+            if ends > 0.0 || self.kinds[timeout as usize].is_known() {
+                self.end(timeout, before, interval, flow.inserts, ends);
             }
         }
+        // Evicted, deleted, or of a state that no timeout belongs to.
+        self.arrivals.thin((flow.destroys - by_timeout).max(0.0));
+        self.order = self.endings();
+        self.ahead = self.look_ahead();
     }
 
-    /// Ends expected in that span of the entries that are there, whatever ends them.
-    fn ends_between(&self, from: f64, to: f64) -> f64 {
-        let shares = self.shares();
-        Timeout::ALL.iter().map(|timeout| self.ends_of(*timeout, shares[*timeout as usize], from, to)).sum()
-    }
+    /// So many ended by this timeout since `before`.
+    fn end(&mut self, timeout: Timeout, before: f64, interval: Duration, came: f64, ends: f64) {
+        let seconds = interval.as_secs_f64();
+        let lane = lane(timeout);
+        let tried = lane.is_some().then(|| Kind::TRIED.map(|open| self.came(&self.due(timeout, open, before, lane))));
+        let tried =
+            tried.and_then(|tried| tried.iter().all(Option::is_some).then(|| tried.map(Option::unwrap_or_default)));
 
-    /// The same of those that one timeout ends: its share of what came one timeout before; where that is not known, it
-    /// goes on as it does now.
-    fn ends_of(&self, timeout: Timeout, share: f64, from: f64, to: f64) -> f64 {
-        let rate = self.ends(timeout);
-        if share <= 0.0 && rate <= 0.0 {
-            return 0.0;
+        let due = self.due(timeout, self.kinds[timeout as usize].open(), before, None);
+        let all: f64 = due.iter().map(|due| due.came).sum();
+        for one in &due {
+            // Where nothing is left the older ones pay, see `take`.
+            let part = if all > 0.0 { one.came / all } else { 1.0 / due.len() as f64 };
+            self.arrivals.take(one.from, one.to, part * ends, lane);
         }
-        let due = self.due(timeout, from, to);
-        share * due.entries + rate * due.unknown
+        let a_second = |entries: f64| entries / seconds;
+        let (due, tried) = (self.came(&due).map(a_second), tried.map(|tried| tried.map(a_second)));
+        self.kinds[timeout as usize].add(interval, a_second(came), a_second(ends), due, tried);
     }
 
-    fn remember(&mut self, timeouts: &Timeouts) {
-        let timeouts =
-            Timeout::ALL.map(|timeout| timeouts.get(&timeout).copied().unwrap_or_else(|| timeout.kernel_default()));
-        if self.eras.back().is_none_or(|era| era.timeouts != timeouts) {
-            self.eras.push_back(Era { since: self.now, timeouts });
-        }
-        if self.eras.len() > ERAS {
-            self.eras.pop_front();
-        }
+    /// What this timeout was due for since `before`, if its entries stayed open for so long. Those that it ended already
+    /// count as left if they were kept apart in this lane.
+    fn due(&self, timeout: Timeout, open: f64, before: f64, lane: Lane) -> Vec<Due> {
+        let spans = self.eras.came_for(timeout, open, before, self.now).into_iter();
+        let due = spans.map(|Span { era, from, to }| {
+            let left = self.arrivals.left(from, to, lane);
+            Due { from, to, came: left / (1.0 - self.ended_before(timeout, open, era)).max(LEAST) }
+        });
+        due.collect()
     }
 
-    /// What came one timeout before that span: an entry keeps the timeout of the time it came in.
-    fn due(&self, timeout: Timeout, from: f64, to: f64) -> Came {
-        let mut all = Came::default();
-        for (index, era) in self.eras.iter().enumerate() {
-            let seconds = era.timeouts[timeout as usize] as f64;
-            let since = if index == 0 { f64::NEG_INFINITY } else { era.since };
-            let until = self.eras.get(index + 1).map_or(self.now, |next| next.since);
-            let came = self.history.came((from - seconds).max(since), (to - seconds).min(until));
-            all.entries += came.entries;
-            all.unknown += came.unknown;
-        }
-        all
+    /// All of them, if all is known.
+    fn came(&self, due: &[Due]) -> Option<f64> {
+        let since = self.arrivals.since().unwrap_or(self.now);
+        due.iter().all(|due| due.from >= since).then(|| due.iter().map(|due| due.came).sum())
     }
 
-    /// The timeouts in force, seconds.
-    fn in_force(&self) -> PerTimeout {
-        self.eras.back().map_or([0.0; Timeout::ALL.len()], |era| era.timeouts.map(|seconds| seconds as f64))
+    /// The share of what came in this era that other timeouts end before this one does.
+    fn ended_before(&self, timeout: Timeout, open: f64, era: &Era) -> f64 {
+        let stays = era.seconds(timeout) + open;
+        let sooner = |ending: &&Ending| {
+            let other = era.seconds(ending.timeout) + self.kinds[ending.timeout as usize].open();
+            // As in `by_end`.
+            other < stays || other <= stays && ending.timeout < timeout
+        };
+        let others = self.order.iter().filter(|ending| ending.timeout != timeout);
+        others.filter(sooner).map(|ending| ending.share).sum()
+    }
+
+    /// All kinds, in the order in which a cohort comes to their ends.
+    fn by_end(&self) -> [Timeout; ALL] {
+        let (in_force, mut order) = (self.eras.in_force(), Timeout::ALL);
+        let stays = |timeout: Timeout| in_force[timeout as usize] + self.kinds[timeout as usize].open();
+        order.sort_by(|a, b| stays(*a).total_cmp(&stays(*b)));
+        order
+    }
+
+    fn endings(&self) -> Vec<Ending> {
+        let mut ended = 0.0;
+        let seen = self.by_end().into_iter().filter(|timeout| self.kinds[*timeout as usize].is_known());
+        let endings = seen.map(|timeout| {
+            let share = self.kinds[timeout as usize].share(ended);
+            ended += share;
+            Ending { timeout, share }
+        });
+        endings.collect()
+    }
+
+    /// Whether new entries have come at the present rate for long enough to act on it.
+    pub(super) fn rate_has_held(&self) -> bool {
+        self.pace.has_held()
     }
 
     /// Entries that end by this timeout, a second.
     pub(super) fn ends(&self, timeout: Timeout) -> f64 {
-        self.kinds[timeout as usize].ends.mean()
+        self.kinds[timeout as usize].ends()
     }
 
     /// Entries there that this timeout will end.
     pub(super) fn held(&self, timeout: Timeout) -> f64 {
-        self.ends_of(timeout, self.shares()[timeout as usize], self.now, f64::INFINITY)
+        self.ahead.held[timeout as usize]
     }
 
     /// Entries that came within the time of this timeout; `None` when that is longer than anything is known.
     pub(super) fn came_within(&self, timeout: Timeout) -> Option<f64> {
-        let seconds = self.eras.back()?.timeouts[timeout as usize] as f64;
-        let came = self.history.came(self.now - seconds, self.now);
-        (came.unknown <= 0.0).then_some(came.entries)
+        let since = self.arrivals.since()?;
+        let from = self.now - self.eras.in_force()[timeout as usize];
+        let came = self.arrivals.cohorts().filter(|cohort| cohort.from >= from).map(|cohort| cohort.came);
+        (since <= from).then(|| came.sum())
     }
 
     /// Entries at which the count would settle if they went on coming as they do.
     pub(super) fn steady(&self) -> f64 {
-        let (shares, in_force) = (self.shares(), self.in_force());
-        self.expected_inserts() * shares.iter().zip(in_force).map(|(share, seconds)| share * seconds).sum::<f64>()
+        let in_force = self.eras.in_force();
+        let stays = self.order.iter().map(|ending| {
+            let index = ending.timeout as usize;
+            ending.share * (in_force[index] + self.kinds[index].open())
+        });
+        self.pace.rate() * stays.sum::<f64>()
     }
 
-    /// The share of the new entries that each timeout ends. Where it is known what came one timeout ago, that is what
-    /// ends now beside it; until then, what ends now beside what comes now.
-    fn shares(&self) -> PerTimeout {
-        let coming = self.inserts.mean();
-        let mut shares = self.kinds.map(|kind| {
-            let ratio = |ends: f64, came: f64| if ends <= 0.0 { 0.0 } else { (ends / came).min(1.0) };
-            // A few seconds of it say more than any amount of the latter.
-            let known = (8.0 * kind.matched.seen()).min(1.0);
-            known * ratio(kind.matched.mean(), kind.came.mean()) + (1.0 - known) * ratio(kind.ends.mean(), coming)
-        });
-        let all: f64 = shares.iter().sum();
-        if all > 1.0 {
-            for share in &mut shares {
-                *share /= all;
+    /// Goes through what is left of each cohort: by which timeout, in how many seconds, how many will end. What came
+    /// before all memory ends as it does now, until all of it has ended that this timeout can end.
+    fn each_end(&self, mut end: impl FnMut(Timeout, f64, f64)) {
+        for cohort in self.arrivals.cohorts() {
+            // Those of the kinds that have ended are gone, so what is left is of the others.
+            let ended = self.order.iter().filter(|ending| self.time_left(cohort, ending.timeout) <= 0.0);
+            let others = (1.0 - ended.map(|ending| ending.share).sum::<f64>()).max(LEAST);
+            for ending in &self.order {
+                let after = self.time_left(cohort, ending.timeout);
+                if after > 0.0 {
+                    end(ending.timeout, after, cohort.left * (ending.share / others).min(1.0));
+                }
             }
         }
-        shares
+        let known_for = self.now - self.arrivals.since().unwrap_or(self.now);
+        let in_force = self.eras.in_force();
+        for ending in &self.order {
+            let kind = &self.kinds[ending.timeout as usize];
+            let unknown = in_force[ending.timeout as usize] + kind.open() - known_for;
+            let mut from = 0.0;
+            for to in AFTER {
+                let seconds = to.min(unknown) - from;
+                if seconds > 0.0 {
+                    end(ending.timeout, f64::midpoint(from, to.min(unknown)), seconds * kind.ends());
+                }
+                from = to;
+            }
+            if unknown > from {
+                end(ending.timeout, unknown, (unknown - from) * kind.ends());
+            }
+        }
     }
 
-    /// New entries expected, a second.
-    pub(super) fn expected_inserts(&self) -> f64 {
-        let (quick, steady) = (self.inserts_now.mean(), self.inserts.mean());
-        // Arrivals that depend on nothing scatter by the root of their number.
-        let noise = 3.0 * steady.max(quick).sqrt();
-        if (quick - steady).abs() > SURGE * steady + noise { quick } else { steady }
+    /// Seconds until the middle of a cohort comes to this end.
+    fn time_left(&self, cohort: &Cohort, timeout: Timeout) -> f64 {
+        let quiet = f64::midpoint(cohort.from, cohort.to) + self.kinds[timeout as usize].open();
+        quiet + self.eras.seconds_at(quiet, timeout) - self.now
+    }
+
+    fn look_ahead(&self) -> Ahead {
+        let mut ahead = Ahead::default();
+        self.each_end(|timeout, after, entries| {
+            ahead.held[timeout as usize] += entries;
+            if let Some(ends) = ahead.until.get_mut(AFTER.partition_point(|point| *point < after)) {
+                *ends += entries;
+            }
+        });
+        let mut all = 0.0;
+        for ends in &mut ahead.until {
+            all += *ends;
+            *ends = all;
+        }
+        ahead
     }
 
     /// What is expected of a table with so many entries.
     pub(super) fn outlook(&self, count: u64) -> Outlook {
-        let shares = self.shares();
-        let mut ends = [0.0; AFTER.len()];
-        for timeout in Timeout::ALL {
-            for (ends, after) in ends.iter_mut().zip(AFTER) {
-                *ends += self.ends_of(timeout, shares[timeout as usize], self.now, self.now + after);
-            }
+        let mut shares = [0.0; ALL];
+        for ending in &self.order {
+            shares[ending.timeout as usize] = ending.share;
         }
-        let inserts = self.expected_inserts();
-        Outlook { count: count as f64, inserts, ends, shares, in_force: self.in_force(), drift: 0.0 }
+        Outlook {
+            count: count as f64,
+            inserts: self.pace.rate(),
+            ends: self.ahead.until,
+            shares,
+            open: Timeout::ALL.map(|timeout| self.kinds[timeout as usize].open()),
+            in_force: self.eras.in_force(),
+            drift: 0.0,
+        }
     }
+}
+
+/// The kinds whose entries may stay open for long before their timeout runs: it is learnt for how long.
+fn lane(timeout: Timeout) -> Lane {
+    [Timeout::TcpTimeWait, Timeout::TcpClose, Timeout::UdpStream].iter().position(|kind| *kind == timeout)
 }
 
 #[cfg(test)]

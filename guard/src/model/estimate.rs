@@ -27,8 +27,9 @@ pub struct Estimate {
     /// Entries a second by which the count grows: the larger of a short and a long average. From the hooks where they
     /// are (all network namespaces), else from the count. Never NaN; negative when the table drains.
     pub growth: f64,
-    /// Entries that there may be after the policy's horizon: as wary as a raise of max has to be, so of the outlook and of
-    /// the growth going on as it is, whichever is more, and never fewer than there are now.
+    /// Entries that there may be after the policy's horizon, as a raise of max has to see it: of the growth going on as it
+    /// is and of the outlook (if the present rate has held for a second), whichever is more, and never fewer than there
+    /// are now. What is held against the count that comes is [`Outlook::count`].
     pub forecast: u64,
     /// How many entries are expected when, and under which timeouts.
     pub outlook: Outlook,

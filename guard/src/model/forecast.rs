@@ -63,7 +63,8 @@ impl Model {
         let (insert_rate, insert_rate_long) = self.rates.inserts();
         let (destroy_rate, destroy_rate_long) = self.rates.destroys();
         let outlook = self.outlook(sample);
-        let expected = outlook.count(self.horizon, &sample.timeouts, 0);
+        // What is expected is quick to believe in a surge. A raise waits until it has lasted for a moment.
+        let expected = if self.cohorts.rate_has_held() { outlook.count(self.horizon, &sample.timeouts, 0) } else { 0 };
         let previous = self.previous.replace(sample.clone());
         Estimate {
             at: sample.at,

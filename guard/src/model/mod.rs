@@ -1,14 +1,17 @@
 //! PURE. Samples → [`Estimate`]: rates, forecasts, kinds of entries, chain statistics. Knows no files, no clock, no tokio, no aya.
 
+mod arrivals;
 mod average;
 mod chains;
 mod cohorts;
 mod ends;
+mod eras;
 mod estimate;
 mod forecast;
-mod history;
+mod kinds;
 mod load;
 mod outlook;
+mod pace;
 mod poisson;
 mod rates;
 mod readings;

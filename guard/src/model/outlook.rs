@@ -27,6 +27,8 @@ pub struct Outlook {
     pub(super) ends: [f64; AFTER.len()],
     /// The share of the new entries that each timeout will end. What is missing to 1 outlives every outlook.
     pub(super) shares: PerTimeout,
+    /// Seconds for which the entries of each timeout stay open before it begins to run.
+    pub(super) open: PerTimeout,
     /// The timeouts in force, seconds.
     pub(super) in_force: PerTimeout,
     /// Entries a second by which the count moves for reasons unknown: all of its growth where there are no hooks.
@@ -46,22 +48,10 @@ impl Outlook {
     pub fn count(&self, after: Duration, timeouts: &Timeouts, max: u64) -> u64 {
         let after = after.as_secs_f64();
         // The hooks see all network namespaces, so more may end than are in this one: what counts is the balance.
-        let left = self.count - self.ends_until(after);
+        let left = self.count - ended(&self.ends, after);
         let came = self.inserts * after - self.new_ends(after, timeouts) + self.drift * after;
         let highest = if max == 0 { f64::INFINITY } else { left.max(max as f64) };
         (left + came).clamp(0.0, highest).round() as u64
-    }
-
-    /// Ends of the entries that are there now.
-    fn ends_until(&self, after: f64) -> f64 {
-        let next = AFTER.partition_point(|point| *point <= after);
-        let at = |index: usize| (AFTER[index], self.ends[index]);
-        let (from, before) = next.checked_sub(1).map_or((0.0, 0.0), at);
-        if next == AFTER.len() {
-            return before;
-        }
-        let (to, behind) = at(next);
-        before + (behind - before) * (after - from) / (to - from)
     }
 
     /// Ends of entries that came after now: those of a timeout begin to end when it has run once.
@@ -69,10 +59,22 @@ impl Outlook {
         let ends = Timeout::ALL.iter().map(|timeout| {
             let index = *timeout as usize;
             let seconds = timeouts.get(timeout).map_or(self.in_force[index], |seconds| *seconds as f64);
-            self.shares[index] * self.inserts * (after - seconds).max(0.0)
+            self.shares[index] * self.inserts * (after - self.open[index] - seconds).max(0.0)
         });
         ends.sum()
     }
+}
+
+/// How many will have ended after so many seconds, of the ends until [`AFTER`].
+pub(super) fn ended(ends: &[f64; AFTER.len()], after: f64) -> f64 {
+    let next = AFTER.partition_point(|point| *point <= after);
+    let at = |index: usize| (AFTER[index], ends[index]);
+    let (from, before) = next.checked_sub(1).map_or((0.0, 0.0), at);
+    if next == AFTER.len() {
+        return before;
+    }
+    let (to, behind) = at(next);
+    before + (behind - before) * (after - from) / (to - from)
 }
 
 #[cfg(test)]

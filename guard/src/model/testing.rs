@@ -113,6 +113,19 @@ impl Toy {
         }
     }
 
+    /// `early_drop` evicts so many datagrams' entries, the oldest first.
+    pub(super) fn evict(&mut self, mut evicted: u64) {
+        self.sample.stats.early_drop += evicted;
+        let mut gone = 0;
+        for flows in self.ends.values_mut().flat_map(BTreeMap::values_mut) {
+            let some = evicted.min(*flows);
+            *flows -= some;
+            evicted -= some;
+            gone += some;
+        }
+        self.free(Timeout::Udp, gone);
+    }
+
     /// What the model makes of it now.
     pub(super) fn look(&mut self) -> Estimate {
         let mut sample = self.sample.clone();

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::super::testing::{Toy, error, kind};
+use super::super::testing::{Kind, Toy, error, kind};
 use crate::observe::Timeout;
 
 /// Closed connections that wait out TIME_WAIT, and unanswered datagrams.
@@ -110,4 +110,58 @@ fn without_hooks_growth_goes_on_as_it_is() {
     let held = toy.hold(&estimate, 5);
     assert!(error(held) < 0.05, "{held:?}");
     assert_eq!(estimate.steady, None);
+}
+
+#[test]
+fn what_stays_open_before_its_timeout_runs_is_learnt_from_a_change() {
+    let mut toy = Toy::new(&[Kind { timeout: Timeout::TcpTimeWait, rate: 400.0, open: 45 }]);
+    toy.run(500);
+    assert_eq!(toy.count(), 400 * 165);
+    // Two bursts of ten seconds: from the first it is learnt when the second will end.
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        for factor in [20.0, 1.0 / 20.0] {
+            toy.kinds[0].rate *= factor;
+            toy.run(9);
+        }
+        toy.run(129);
+        let estimate = toy.run(0);
+        held.push(toy.hold(&estimate, 20));
+        toy.run(200);
+    }
+    assert!(error(held[1]) < 0.1, "{held:?}");
+}
+
+#[test]
+fn a_storm_of_another_kind_is_known_when_it_begins_to_end() {
+    let mut toy = web(400.0);
+    toy.run(300);
+    toy.kinds.push(kind(Timeout::Udp, 8_000.0));
+    for _ in 0..20 {
+        let estimate = toy.run(0);
+        let held = toy.hold(&estimate, 5);
+        // In its first 30 s nobody can know; then what ends says it.
+        if toy.count() > 270_000 {
+            assert!(error(held) < 0.1, "{held:?}");
+        }
+    }
+    let estimate = toy.run(30);
+    let far = estimate.outlook.count(Duration::from_mins(5), &toy.timeouts, 0);
+    assert!(error((far, 8_000 * 30 + 51_000)) < 0.1, "{far}");
+    toy.kinds.pop();
+    let estimate = toy.run(2);
+    let held = toy.hold(&estimate, 30);
+    assert!(error(held) < 0.15, "its end: {held:?}");
+}
+
+#[test]
+fn evicted_entries_are_not_expected_to_end_again() {
+    let mut toy = web(400.0);
+    toy.run(300);
+    // A third goes at once.
+    let before = toy.count();
+    toy.evict(before / 5);
+    let estimate = toy.run(0);
+    let held = toy.hold(&estimate, 60);
+    assert!(error(held) < 0.1, "{held:?}");
 }

@@ -1,0 +1,102 @@
+//! Which timeouts were in force when: an entry keeps the one of its last packet, whatever is written afterwards.
+
+use std::collections::VecDeque;
+
+use super::ends::PerTimeout;
+use crate::observe::{Timeout, Timeouts};
+
+/// Changes that are remembered; entries from before the oldest count as its own.
+const ERAS: usize = 12;
+
+/// The timeouts in force over time, seconds on the clock of the cohorts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Eras {
+    eras: VecDeque<Era>,
+}
+
+/// A time in which the timeouts stood still.
+#[derive(Clone, Debug)]
+pub(super) struct Era {
+    since: f64,
+    timeouts: [u64; Timeout::ALL.len()],
+}
+
+/// When entries came that end together, and under which timeouts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Span<'a> {
+    pub(super) era: &'a Era,
+    pub(super) from: f64,
+    pub(super) to: f64,
+}
+
+impl Era {
+    /// How long an entry stays after its last packet.
+    pub(super) fn seconds(&self, timeout: Timeout) -> f64 {
+        self.timeouts[timeout as usize] as f64
+    }
+}
+
+impl Eras {
+    /// These are in force from `now` on; what is not among them has the kernel's default.
+    pub(super) fn remember(&mut self, now: f64, timeouts: &Timeouts) {
+        let timeouts =
+            Timeout::ALL.map(|timeout| timeouts.get(&timeout).copied().unwrap_or_else(|| timeout.kernel_default()));
+        if self.eras.back().is_none_or(|era| era.timeouts != timeouts) {
+            self.eras.push_back(Era { since: now, timeouts });
+        }
+        if self.eras.len() > ERAS {
+            self.eras.pop_front();
+        }
+    }
+
+    /// The last of them, seconds; 0 before the first.
+    pub(super) fn in_force(&self) -> PerTimeout {
+        self.eras.back().map_or([0.0; Timeout::ALL.len()], |era| era.timeouts.map(|seconds| seconds as f64))
+    }
+
+    /// How long an entry stays whose last packet came then.
+    pub(super) fn seconds_at(&self, at: f64, timeout: Timeout) -> f64 {
+        let era = self.eras.iter().rev().find(|era| era.since <= at).or(self.eras.front());
+        era.map_or(0.0, |era| era.seconds(timeout))
+    }
+
+    /// When those came whose time ran out between `before` and `now`, if they stayed open for so long. Two spans where
+    /// the timeout became shorter, none where it became longer.
+    pub(super) fn came_for(&self, timeout: Timeout, open: f64, before: f64, now: f64) -> Vec<Span<'_>> {
+        let spans = self.eras.iter().enumerate().map(|(index, era)| {
+            let seconds = era.seconds(timeout);
+            let since = if index == 0 { f64::NEG_INFINITY } else { era.since };
+            let until = self.eras.get(index + 1).map_or(f64::INFINITY, |next| next.since);
+            Span { era, from: (before - seconds).max(since) - open, to: (now - seconds).min(until) - open }
+        });
+        spans.filter(|span| span.from < span.to).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_keep_the_timeout_of_their_last_packet() {
+        let mut eras = Eras::default();
+        let udp = |seconds| Timeouts::from([(Timeout::Udp, seconds)]);
+        for (now, seconds) in [(0.0, 30), (50.0, 30), (100.0, 10), (200.0, 60)] {
+            eras.remember(now, &udp(seconds));
+        }
+        let spans = |now: f64| -> Vec<_> {
+            eras.came_for(Timeout::Udp, 2.0, now - 1.0, now).iter().map(|span| (span.from, span.to)).collect()
+        };
+        assert_eq!(spans(90.0), [(57.0, 58.0)]);
+        assert_eq!(spans(115.0), [(82.0, 83.0), (102.0, 103.0)], "the longer and the shorter one");
+        assert_eq!(spans(205.0), [(192.0, 193.0)]);
+        assert_eq!(spans(230.0), [], "nothing came for which they would have run out now");
+        assert_eq!(spans(270.0), [(207.0, 208.0)]);
+        assert!(
+            [(-5.0, 30.0), (99.0, 30.0), (100.0, 10.0), (1e9, 60.0)]
+                .iter()
+                .all(|(at, seconds)| { (eras.seconds_at(*at, Timeout::Udp) - seconds).abs() < 1e-9 })
+        );
+        assert!((eras.in_force()[Timeout::Icmp as usize] - 30.0).abs() < 1e-9, "the kernel's default");
+    }
+}
