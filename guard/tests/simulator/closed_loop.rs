@@ -192,7 +192,11 @@ impl<'a> History<'a> {
 
     /// What the daemon does with a plan. Answers with the steps that it took.
     fn carry_out(&mut self, plan: &Plan, estimate: &Estimate) -> Time {
-        let found = InForce { table: self.kernel.table(), timeouts: self.kernel.timeouts.clone() };
+        let found = InForce {
+            table: self.kernel.table(),
+            timeouts: self.kernel.timeouts.clone(),
+            time_of_day: estimate.time_of_day,
+        };
         let approved = match bounds::check(plan, &self.limits, &found, estimate.entry_bytes, estimate.resize_cost) {
             Ok(approved) => approved,
             Err(violation) => {
@@ -222,7 +226,7 @@ impl<'a> History<'a> {
             return (Some(format!("{} cannot be written", change.setting.sysctl())), 0);
         }
         if self.faults.contains(&Fault::Deaf) {
-            return (None, 0);
+            return (Some("the last write went through and changed nothing".to_owned()), 0);
         }
         match change.setting {
             Setting::Max => self.kernel.max = change.new,

@@ -79,7 +79,7 @@ fn writes_change_nothing() {
     assert!(outcome.refused > 0.0, "the table must be able to refuse");
     let tries = outcome.by(Rule::RaiseMax).count();
     assert!((2..=14).contains(&tries), "{tries} tries in five minutes");
-    assert!(outcome.said(Rule::RaiseMax, "the last write did not take"), "{:?}", outcome.told);
+    assert!(outcome.said(Rule::RaiseMax, "changed nothing"), "{:?}", outcome.told);
 }
 
 #[test]

@@ -29,10 +29,10 @@ fn a_daily_wave() {
 }
 
 #[test]
-#[ignore = "waits for the rules that shorten timeouts and take changes back"]
+#[ignore = "not yet as it should be: see what it asserts"]
 fn a_burst_of_ten_times_in_a_second() {
     let scenario = Scenario::new("burst")
-        .load(flow::tcp(5.0, 1.0, 0.05), Rate::surge(1_000.0, 30.0, 60.0, 10_000.0))
+        .load(flow::tcp(5.0, 1.0, 0.05), Rate::surge(600.0, 30.0, 60.0, 6_000.0))
         .lasting(300.0, 2_400.0);
     let outcome = play(&scenario);
     all_let_in(&outcome);
@@ -51,7 +51,7 @@ fn a_slow_ramp() {
 }
 
 #[test]
-#[ignore = "waits for the rules that shorten timeouts and take changes back"]
+#[ignore = "not yet as it should be: see what it asserts"]
 fn a_dns_storm() {
     let scenario =
         gateway("dns-storm").load(flow::dns(), Rate::surge(0.0, 30.0, 120.0, 20_000.0)).lasting(300.0, 1_800.0);

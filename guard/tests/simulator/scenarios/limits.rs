@@ -14,7 +14,7 @@ fn shortened(outcome: &crate::outcome::Outcome, timeout: Timeout) -> bool {
 
 /// 360,000 entries in TIME_WAIT at the timeout found, under a ceiling of 262,144: a shorter one makes room.
 #[test]
-#[ignore = "waits for the rules that shorten timeouts and take changes back"]
+#[ignore = "not yet as it should be: see what it asserts"]
 fn a_time_wait_storm() {
     let scenario = Scenario::new("time-wait-storm")
         .policy("table.max.ceiling = 262144")
@@ -28,7 +28,7 @@ fn a_time_wait_storm() {
 
 /// 100 connections a second are abandoned for three hours: a million entries at the five days found.
 #[test]
-#[ignore = "waits for the rules that shorten timeouts and take changes back"]
+#[ignore = "not yet as it should be: see what it asserts"]
 fn an_idle_established_pile_up() {
     let scenario = Scenario::new("idle-established")
         .policy("table.max.ceiling = 524288")
@@ -43,7 +43,6 @@ fn an_idle_established_pile_up() {
 }
 
 #[test]
-#[ignore = "waits for the rules that shorten timeouts and take changes back"]
 fn poor_memory() {
     let mut scenario = Scenario::new("poor-memory")
         .table(65_536, 16_384)
