@@ -25,7 +25,7 @@ use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 
 use crate::hooks::{clash, delete, drop, insert, refused, resize};
-use crate::maps::slot;
+use crate::maps::{slot, slot_without_call};
 use crate::memory::{Conn, Net, Probed, SkBuff, Tuple, Typed};
 
 // void __nf_conntrack_hash_insert(struct nf_conn *ct, unsigned int hash, unsigned int reply_hash), out of line on all
@@ -34,7 +34,7 @@ use crate::memory::{Conn, Net, Probed, SkBuff, Tuple, Typed};
 /// Counts every insert and measures the chains of some. Before the insert: the walk starts at the bucket.
 #[fentry]
 pub fn insert_sampled(ctx: FEntryContext) -> i32 {
-    let slot = slot(&ctx);
+    let slot = slot_without_call(&ctx);
     insert::counted::<Typed>(ctx.arg::<*const Conn>(0), slot);
     if insert::is_sample(slot) {
         insert::sampled(ctx.arg(1), ctx.arg(2), slot);
@@ -46,7 +46,7 @@ pub fn insert_sampled(ctx: FEntryContext) -> i32 {
 /// needs no table address, and its pointers are the kernel's own types.
 #[fexit]
 pub fn insert_walked(ctx: FExitContext) -> i32 {
-    let slot = slot(&ctx);
+    let slot = slot_without_call(&ctx);
     let conn = ctx.arg::<*const Conn>(0);
     insert::counted::<Typed>(conn, slot);
     insert::walked(conn, ctx.arg(1), ctx.arg(2), slot);
@@ -55,7 +55,7 @@ pub fn insert_walked(ctx: FExitContext) -> i32 {
 
 #[kprobe]
 pub fn insert_probed(ctx: ProbeContext) -> u32 {
-    let slot = slot(&ctx);
+    let slot = slot();
     if let (Some(conn), Some(hash), Some(reply_hash)) = (ctx.arg::<*const Conn>(0), ctx.arg(1), ctx.arg(2)) {
         insert::counted::<Probed>(conn, slot);
         if insert::is_sample(slot) {
@@ -69,7 +69,7 @@ pub fn insert_probed(ctx: ProbeContext) -> u32 {
 
 #[fentry]
 pub fn free(ctx: FEntryContext) -> i32 {
-    let slot = slot(&ctx);
+    let slot = slot_without_call(&ctx);
     delete::freed::<Typed>(ctx.arg::<*const Conn>(0), slot);
     0
 }
@@ -77,7 +77,7 @@ pub fn free(ctx: FEntryContext) -> i32 {
 #[kprobe]
 pub fn free_probed(ctx: ProbeContext) -> u32 {
     if let Some(conn) = ctx.arg::<*const Conn>(0) {
-        delete::freed::<Probed>(conn, slot(&ctx));
+        delete::freed::<Probed>(conn, slot());
     }
     0
 }
@@ -87,13 +87,13 @@ pub fn free_probed(ctx: ProbeContext) -> u32 {
 #[fexit]
 pub fn early_drop(ctx: FExitContext) -> i32 {
     // Only the lowest byte of a bool is defined.
-    drop::early_dropped(returned(&ctx, 2) as u8 != 0, slot(&ctx));
+    drop::early_dropped(returned(&ctx, 2) as u8 != 0, slot());
     0
 }
 
 #[kretprobe]
 pub fn early_drop_probed(ctx: RetProbeContext) -> u32 {
-    drop::early_dropped(ctx.ret::<u8>() != 0, slot(&ctx));
+    drop::early_dropped(ctx.ret::<u8>() != 0, slot());
     0
 }
 
@@ -103,7 +103,7 @@ pub fn early_drop_probed(ctx: RetProbeContext) -> u32 {
 
 #[fexit]
 pub fn alloc(ctx: FExitContext) -> i32 {
-    refused::allocated(&ctx, ctx.arg::<*const Net>(0), ctx.arg::<*const Tuple>(2), returned(&ctx, 6));
+    refused::allocated(ctx.arg::<*const Net>(0), ctx.arg::<*const Tuple>(2), returned(&ctx, 6));
     0
 }
 

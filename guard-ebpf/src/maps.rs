@@ -5,6 +5,7 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::bpf_func_id::BPF_FUNC_get_smp_processor_id;
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{HashMap, RingBuf};
 use aya_ebpf::{EbpfContext, Global};
@@ -62,30 +63,52 @@ constants! {
 
 /// This CPU's slot.
 #[inline(always)]
-pub fn slot(ctx: &impl EbpfContext) -> *mut Slot {
-    let slot: *mut Slot;
-    // A call of a helper costs the registers that it may overwrite. This one comes as kernels know it that put the CPU's
-    // number there without a call (`bpf_fastcall`, Linux 6.12): what it may overwrite is saved around it, far below what
-    // the compiler uses of the stack, and they leave that out.
-    // SAFETY: reads the CPU's number, of which the mask leaves one that has a slot; the slots are as large as the loader
-    // made them.
+pub fn slot() -> *mut Slot {
+    // SAFETY: the helper has no preconditions.
+    slot_of(u64::from(unsafe { bpf_get_smp_processor_id() }))
+}
+
+/// This CPU's slot, without a call where the kernel can do without: for programs on the way of every flow.
+///
+/// What a helper may overwrite has to be kept elsewhere, at several instructions. Here it is saved on the stack, in the form in
+/// which Linux 6.12 and later know it (`bpf_fastcall`): they put the CPU's number there themselves and leave out the rest.
+/// The compiler does not know of that place on the stack, so the program must use no other (a test sees to it).
+#[inline(always)]
+pub fn slot_without_call(ctx: &impl EbpfContext) -> *mut Slot {
+    let cpu: u64;
+    // SAFETY: reads the CPU's number; the program's context in r1 is as it was.
     unsafe {
         asm!(
-            "*(u64 *)(r10 - 128) = r1",
+            "*(u64 *)(r10 - 8) = r1",
             "call {get_smp_processor_id}",
-            "r1 = *(u64 *)(r10 - 128)",
-            "r0 &= {mask}",
-            "r0 *= {size}",
-            "r2 = {slots} ll",
-            "r0 += r2",
+            "r1 = *(u64 *)(r10 - 8)",
             get_smp_processor_id = const BPF_FUNC_get_smp_processor_id,
-            mask = const CPU_MASK,
-            size = const size_of::<Slot>(),
-            slots = sym SLOTS,
             in("r1") ctx.as_ptr(),
-            lateout("r0") slot,
+            lateout("r0") cpu,
             out("r2") _, out("r3") _, out("r4") _, out("r5") _,
         );
     }
-    slot
+    slot_of(cpu)
+}
+
+#[inline(always)]
+fn slot_of(cpu: u64) -> *mut Slot {
+    let mut slot = cpu;
+    // In these instructions because the compiler knows of one slot only, and the loader makes room for more.
+    // SAFETY: the mask leaves a CPU that has a slot.
+    unsafe {
+        asm!(
+            "{slot} &= {mask}",
+            "{slot} *= {size}",
+            "{first} = {slots} ll",
+            "{slot} += {first}",
+            slot = inout(reg) slot,
+            first = out(reg) _,
+            mask = const CPU_MASK,
+            size = const size_of::<Slot>(),
+            slots = sym SLOTS,
+            options(pure, nomem, nostack),
+        );
+    }
+    slot as *mut Slot
 }

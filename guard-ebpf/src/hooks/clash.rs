@@ -18,7 +18,7 @@ const NFCT_INFO: u64 = 7;
 #[inline(always)]
 pub fn resolved(ctx: &impl EbpfContext, skb: Option<*const SkBuff>, verdict: u32) {
     debug!(ctx, "two packets of one new flow met: verdict {}", verdict);
-    let slot = slot(ctx);
+    let slot = slot();
     if verdict == NF_DROP {
         // SAFETY: this CPU's slot.
         unsafe { count_interruptible(&raw mut (*slot).clashes_lost) };

@@ -1,7 +1,6 @@
 //! A new flow got no entry: `__nf_conntrack_alloc` answered with an error. On the way of every new flow, so it is attached
 //! only while flows are being refused.
 
-use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use guard_ebpf::placeholders::field::{NET_INUM, TUPLE_DESTINATION, TUPLE_FAMILY, TUPLE_PROTOCOL, TUPLE_SOURCE};
 use guard_ebpf::{REFUSED_EVERY, Refused};
@@ -14,11 +13,11 @@ const ERRORS: u64 = (-4095_i64).cast_unsigned();
 
 /// Sends a sample of the flows that got no entry, at most one in [`REFUSED_EVERY`] on each CPU.
 #[inline(always)]
-pub fn allocated(ctx: &impl EbpfContext, net: *const Net, tuple: *const Tuple, returned: u64) {
+pub fn allocated(net: *const Net, tuple: *const Tuple, returned: u64) {
     if returned < ERRORS {
         return;
     }
-    let slot = slot(ctx);
+    let slot = slot();
     // A softirq may come between these; a sample then stands for one flow more or less.
     // SAFETY: this CPU's slot, and helpers without preconditions.
     let (waiting, now) = unsafe { ((*slot).refused_since + 1, bpf_ktime_get_ns()) };

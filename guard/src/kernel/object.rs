@@ -23,7 +23,7 @@ use super::{Error, sys};
 use crate::observe::memory::page_bytes;
 
 /// The kernel half, built by build.rs.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
 
 /// The module that the hooked functions live in, where they are not built in.
 const MODULE: &str = "nf_conntrack";
@@ -212,3 +212,6 @@ fn relocate(object: &mut Object, maps: &[(String, MapData)]) -> Result<(), Error
 pub(super) fn syscall(command: &str, source: io::Error) -> Error {
     Error::Syscall { command: command.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests;
