@@ -14,7 +14,7 @@ fn functions() -> Vec<Function> {
     Object::parse(OBJECT).unwrap().functions.into_values().collect()
 }
 
-fn is(instruction: &bpf_insn, code: u32) -> bool {
+fn is(instruction: bpf_insn, code: u32) -> bool {
     u32::from(instruction.code) == code
 }
 
@@ -25,12 +25,12 @@ fn every_placeholder_is_somewhere() {
     let anywhere =
         |found: &dyn Fn(&bpf_insn) -> bool| functions.iter().any(|function| function.instructions.iter().any(found));
     let load = |i: &bpf_insn| u32::from(i.code) & 0xe7 == BPF_LDX | BPF_MEM;
-    let add = |i: &bpf_insn| is(i, BPF_ALU64 | BPF_ADD | BPF_K);
+    let add = |i: &bpf_insn| is(*i, BPF_ALU64 | BPF_ADD | BPF_K);
     for field in 0..field::COUNT {
         let (offset, number) = (LOAD + i16::try_from(field).unwrap(), ADD + i32::try_from(field).unwrap());
         assert!(anywhere(&|i| load(i) && i.off == offset || add(i) && i.imm == number), "field {field}");
     }
-    assert!(anywhere(&|i| is(i, BPF_ALU64 | BPF_AND | BPF_K) && i.imm == CPU_MASK));
+    assert!(anywhere(&|i| is(*i, BPF_ALU64 | BPF_AND | BPF_K) && i.imm == CPU_MASK));
 }
 
 /// The compiler does not know of the place on the stack where programs save a register around the call for the CPU's
@@ -41,9 +41,9 @@ fn programs_that_save_a_register_use_the_stack_for_nothing_else() {
     for function in functions() {
         let code = &function.instructions;
         let on_stack = |i: &bpf_insn| i.src_reg() == FRAME || i.dst_reg() == FRAME;
-        let store = |i: &bpf_insn| is(i, BPF_STX | BPF_MEM | BPF_DW) && (i.src_reg(), i.off) == (1, -8);
-        let load = |i: &bpf_insn| is(i, BPF_LDX | BPF_MEM | BPF_DW) && (i.dst_reg(), i.off) == (1, -8);
-        let call = |i: &bpf_insn| is(i, BPF_JMP | BPF_CALL) && (i.src_reg(), i.imm) == (0, GET_CPU);
+        let store = |i: &bpf_insn| is(*i, BPF_STX | BPF_MEM | BPF_DW) && (i.src_reg(), i.off) == (1, -8);
+        let load = |i: &bpf_insn| is(*i, BPF_LDX | BPF_MEM | BPF_DW) && (i.dst_reg(), i.off) == (1, -8);
+        let call = |i: &bpf_insn| is(*i, BPF_JMP | BPF_CALL) && (i.src_reg(), i.imm) == (0, GET_CPU);
         let saved = code.windows(3).position(|three| store(&three[0]) && call(&three[1]) && load(&three[2]));
         if let Some(saved) = saved {
             let used: Vec<usize> = (0..code.len()).filter(|place| on_stack(&code[*place])).collect();
