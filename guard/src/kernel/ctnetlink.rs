@@ -18,6 +18,8 @@ const NESTED: u16 = 1 << 15;
 // enum ctattr_type
 const TUPLE_ORIG: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
+const STATUS: u16 = 3;
+const PROTOINFO: u16 = 4;
 const TIMEOUT: u16 = 7;
 // enum ctattr_tuple
 const TUPLE_IP: u16 = 1;
@@ -29,6 +31,20 @@ const IP_V4_DST: u16 = 2;
 const PROTO_NUM: u16 = 1;
 const PROTO_SRC_PORT: u16 = 2;
 const PROTO_DST_PORT: u16 = 3;
+// enum ctattr_protoinfo, enum ctattr_protoinfo_tcp
+const PROTOINFO_TCP: u16 = 1;
+const TCP_STATE: u16 = 1;
+/// `IPS_SEEN_REPLY`, `IPS_ASSURED` and `IPS_CONFIRMED`: the last is set already, and none may be taken away.
+const ASSURED: u32 = 1 << 1 | 1 << 2 | 1 << 3;
+
+/// A flow to insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Never answered.
+    Udp,
+    /// ASSURED, in this state of `enum tcp_conntrack`.
+    Tcp(u8),
+}
 
 /// Both ends of the flows: addresses for documentation (RFC 5737), which nobody has.
 const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
@@ -47,22 +63,23 @@ impl Socket {
         Ok(Self(socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?))
     }
 
-    /// Inserts one UDP flow for each number. All are in the table when this returns, or an error says why one is not.
-    pub fn insert(&self, flows: u16) -> io::Result<()> {
+    /// Inserts so many flows. All are in the table when this returns, or an error says why one is not.
+    pub fn insert(&self, flows: u16, flow: Flow) -> io::Result<()> {
         let create = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-        self.request(flows, NEW, create, |flow| {
+        self.request(flows, NEW, create, |port| {
             [
-                tuple(TUPLE_ORIG, ENDS, [flow, PORT]),
-                tuple(TUPLE_REPLY, [ENDS[1], ENDS[0]], [PORT, flow]),
+                tuple(TUPLE_ORIG, flow, ENDS, [port, PORT]),
+                tuple(TUPLE_REPLY, flow, [ENDS[1], ENDS[0]], [PORT, port]),
                 attribute(TIMEOUT, &LIFE.to_be_bytes()),
+                flow.state(),
             ]
             .concat()
         })
     }
 
     /// Deletes them again.
-    pub fn delete(&self, flows: u16) -> io::Result<()> {
-        self.request(flows, DELETE, 0, |flow| tuple(TUPLE_ORIG, ENDS, [flow, PORT]))
+    pub fn delete(&self, flows: u16, flow: Flow) -> io::Result<()> {
+        self.request(flows, DELETE, 0, |port| tuple(TUPLE_ORIG, flow, ENDS, [port, PORT]))
     }
 
     /// One message for each flow, in one packet: the kernel has dealt with all of them before `send` returns.
@@ -114,10 +131,27 @@ fn message(kind: u16, flags: i32, attributes: &[u8]) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-fn tuple(kind: u16, [source, destination]: [Ipv4Addr; 2], ports: [u16; 2]) -> Vec<u8> {
+impl Flow {
+    /// Its number (`IPPROTO_UDP`, `IPPROTO_TCP`).
+    fn protocol(self) -> u8 {
+        match self {
+            Self::Udp => 17,
+            Self::Tcp(_) => 6,
+        }
+    }
+
+    /// The attributes of how far it has come.
+    fn state(self) -> Vec<u8> {
+        let Self::Tcp(state) = self else { return Vec::new() };
+        let tcp = attribute(PROTOINFO_TCP | NESTED, &attribute(TCP_STATE, &[state]));
+        [attribute(STATUS, &ASSURED.to_be_bytes()), attribute(PROTOINFO | NESTED, &tcp)].concat()
+    }
+}
+
+fn tuple(kind: u16, flow: Flow, [source, destination]: [Ipv4Addr; 2], ports: [u16; 2]) -> Vec<u8> {
     let addresses = [attribute(IP_V4_SRC, &source.octets()), attribute(IP_V4_DST, &destination.octets())].concat();
     let protocol = [
-        attribute(PROTO_NUM, &[17]),
+        attribute(PROTO_NUM, &[flow.protocol()]),
         attribute(PROTO_SRC_PORT, &ports[0].to_be_bytes()),
         attribute(PROTO_DST_PORT, &ports[1].to_be_bytes()),
     ]
@@ -150,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_message_says_how_long_it_is() {
-        let attributes = tuple(TUPLE_ORIG, ENDS, [1, PORT]);
+        let attributes = tuple(TUPLE_ORIG, Flow::Udp, ENDS, [1, PORT]);
         // Twice an address of 4 bytes, a number and two ports, each with a header and padded; two nests and one around.
         assert_eq!(attributes.len(), 4 + (4 + 2 * 8) + (4 + 3 * 8));
         let message = message(NEW, libc::NLM_F_REQUEST, &attributes).unwrap();

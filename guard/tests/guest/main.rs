@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking, in their helpers too")]
 
+mod btf;
 mod daemon;
 mod fallback;
 mod hooks;

@@ -71,7 +71,7 @@ impl Other {
     fn with_entries(entries: u16) -> Self {
         run("ip", &["netns", "add", Self::NAME]);
         let other = Self;
-        let lines: String = (0..entries)
+        let lines: Vec<String> = (0..entries)
             .map(|n| {
                 let (client, server) = (format!("10.98.{}.{}", n / 250, n % 250 + 1), "10.97.0.1");
                 format!(
@@ -81,7 +81,7 @@ impl Other {
             })
             .collect();
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), lines).unwrap();
+        fs::write(file.path(), lines.concat()).unwrap();
         run("ip", &["netns", "exec", Self::NAME, "conntrack", "-R", file.path().to_str().unwrap()]);
         other
     }
