@@ -1,12 +1,14 @@
 //! The machine under test: its table, its programs, a guard on it.
 
 use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use bench::conntrack::{self, Settings};
+use nix::sched::{CloneFlags, unshare};
 
 /// Set by the guest; nothing here may touch another machine's table.
 const GUEST: &str = "CONNTRACK_GUARD_OUT";
@@ -62,6 +64,15 @@ pub fn module_references() -> u64 {
     fs::read_to_string("/sys/module/nf_conntrack/refcnt").unwrap().trim().parse().unwrap()
 }
 
+/// The number that the next network namespace gets: the lowest that is free, so it rises as long as others stay.
+pub fn next_namespace() -> u64 {
+    let make = || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        fs::metadata("/proc/thread-self/ns/net").unwrap().ino()
+    };
+    thread::spawn(make).join().unwrap()
+}
+
 /// A guard with a state directory of its own.
 pub struct Guard {
     child: Child,
@@ -80,7 +91,7 @@ impl Guard {
     }
 
     fn answering(guard: Self) -> Self {
-        eventually("status answers", Duration::from_secs(20), || status().status.success().then_some(()));
+        eventually("status answers", Duration::from_mins(1), || status().status.success().then_some(()));
         guard
     }
 
@@ -115,7 +126,7 @@ impl Guard {
 
     /// Waits for its end: exit code and log.
     pub fn end(&mut self) -> (Option<i32>, String) {
-        let status = eventually("the guard ends", Duration::from_secs(20), || self.child.try_wait().unwrap());
+        let status = eventually("the guard ends", Duration::from_mins(1), || self.child.try_wait().unwrap());
         (status.code(), self.log())
     }
 

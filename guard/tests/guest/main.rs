@@ -8,6 +8,7 @@ mod daemon;
 mod fallback;
 mod hooks;
 mod kernel;
+mod leak;
 mod lockdown;
 mod module;
 mod pause;

@@ -1,14 +1,12 @@
 //! The self-test at load: that it passes where all is well, says why where it cannot run, and leaves nothing.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 use conntrack_guard::kernel::{Attached, BackEnd, Hooks, Options, Signal, Walk};
-use nix::sched::{CloneFlags, unshare};
 
-use crate::kernel::{eventually, run};
+use crate::kernel::{eventually, next_namespace, run};
 
 const TESTED: [Signal; 3] = [Signal::Inserts, Signal::Chains, Signal::Destroys];
 
@@ -18,15 +16,6 @@ fn attach(back_end: Option<BackEnd>, walk: Walk) -> Hooks {
 
 fn tested(hooks: &Hooks) -> impl Iterator<Item = &Attached> {
     hooks.signals().iter().filter(|row| TESTED.contains(&row.signal))
-}
-
-/// The number that the next network namespace gets: the lowest that is free, so it rises as long as others stay.
-fn next_namespace() -> u64 {
-    let make = || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        fs::metadata("/proc/thread-self/ns/net").unwrap().ino()
-    };
-    thread::spawn(make).join().unwrap()
 }
 
 #[test]

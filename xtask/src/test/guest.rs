@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use std::{fs, str};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,8 +17,8 @@ use super::tally::Tally;
 use crate::vm::{Ended, Guest};
 use crate::{process, tree};
 
-/// For one boot; a test that hangs must not hang the caller.
-const TIMEOUT: Duration = Duration::from_mins(20);
+/// Tells the leak test how many rounds are wanted.
+const ROUNDS: &str = "CONNTRACK_GUARD_ROUNDS";
 
 /// Asks the guard what it offers of one back end, then becomes the test program.
 const ASK_FIRST: &str = r#"answer=$1 guard=$2 back_end=$3; shift 3
@@ -92,15 +91,14 @@ fn executable(messages: &str, name: &str) -> Option<PathBuf> {
 }
 
 fn boot_and_judge(built: &Built, run: &Run, tally: &mut Tally, matrix: &mut Matrix) {
-    let Program { package, name } = run.program;
-    let what = format!("{name} tests of {package} on {}", run.kernel.name());
+    let what = run.name();
     heading(&what);
     let (there, lacking) = run.split(&built.tests);
     let lack = if lacking.is_empty() { None } else { kernels::lack(run.kernel) };
     let mut reader = Reader::new(io::stdout());
     let ended = boot(built, run, lack, &mut reader);
     let summary = reader.finish();
-    judge_program(&what, &ended, &summary, tally);
+    judge_program(&what, run, &ended, &summary, tally);
     let mut row = |test: &str, result| {
         let test = if test.contains("::") { test.to_owned() } else { format!("{}::{test}", run.program.name) };
         matrix.0.push(Row { kernel: run.kernel, test, result });
@@ -128,14 +126,14 @@ fn boot_and_judge(built: &Built, run: &Run, tally: &mut Tally, matrix: &mut Matr
 }
 
 /// Whether the program as a whole came to its end.
-fn judge_program(what: &str, ended: &Result<Ended>, summary: &Summary, tally: &mut Tally) {
+fn judge_program(what: &str, run: &Run, ended: &Result<Ended>, summary: &Summary, tally: &mut Tally) {
     match ended {
         Ok(Ended::Exit(0)) if summary.ran() == 0 => tally.fail(what, "no test ran"),
         Ok(Ended::Exit(0)) => {}
         // libtest's exit code when a test failed, which is counted already.
         Ok(Ended::Exit(101)) if summary.failed() > 0 => {}
         Ok(Ended::Exit(code)) => tally.fail(what, &format!("the test program ended with {code}")),
-        Ok(Ended::TimedOut) => tally.fail(what, &format!("killed after {} s", TIMEOUT.as_secs())),
+        Ok(Ended::TimedOut) => tally.fail(what, &format!("killed after {} s", run.timeout().as_secs())),
         Err(error) => tally.fail(what, &format!("{error:#}")),
     }
 }
@@ -155,10 +153,13 @@ fn boot(built: &Built, run: &Run, lack: Option<&Lack>, reader: &mut (dyn Write +
         let words = ["sh", "-c", ASK_FIRST, "sh"].map(OsString::from);
         command.extend(words.into_iter().chain([inside.into(), guard.into(), back_end.into()]));
     }
+    if let Some(rounds) = run.rounds {
+        command.extend(["env".into(), format!("{ROUNDS}={rounds}").into()]);
+    }
     // One at a time: the conntrack table and its settings are one for the whole kernel.
     command.extend([built.file.clone().into(), "--test-threads=1".into()]);
     command.extend(run.only.iter().map(OsString::from));
-    for skipped in run.skip().iter().chain(lack.map_or(&[][..], |lack| lack.tests)) {
+    for skipped in run.skip().chain(lack.iter().flat_map(|lack| lack.tests).copied()) {
         command.extend(["--skip".into(), skipped.into()]);
     }
     let guest = Guest {
@@ -166,7 +167,7 @@ fn boot(built: &Built, run: &Run, lack: Option<&Lack>, reader: &mut (dyn Write +
         cpus: 2,
         mem_mib: 2048,
         count_instructions: false,
-        timeout: TIMEOUT,
+        timeout: run.timeout(),
         out: out(),
         command,
     };

@@ -1,5 +1,7 @@
 //! What is tested on which kernel.
 
+use std::time::Duration;
+
 use crate::setup::Series;
 
 /// The kernel on which everything runs, the daemon's tests too.
@@ -35,27 +37,40 @@ pub struct Run {
     pub kernel: Series,
     /// What runs in it.
     pub program: Program,
-    /// Only tests whose names hold one of these; none: all of them.
+    /// Only tests whose names hold one of these; none: all of them but those that run alone.
     pub only: Vec<&'static str>,
+    /// How often the leak test attaches and detaches, where it is among them.
+    pub rounds: Option<u32>,
 }
 
-/// Tests that a guest does not recover from: they have one of their own.
-const ALONE: &str = "lockdown::";
+/// Tests that have a guest of their own: there is no way back from lockdown, and leaks are looked for where nothing
+/// else has been.
+const ALONE: [&str; 2] = [LOCKDOWN, LEAK];
+const LOCKDOWN: &str = "lockdown::";
+const LEAK: &str = "leak::";
+/// Rounds of the leak test: of a second each on two idle cores, so only `--all` has time for many.
+const FEW: u32 = 40;
+const MANY: u32 = 1_000;
 
 /// Every boot, in this order.
 pub fn runs(scope: Scope) -> Vec<Run> {
-    let whole = [GUARD, NAMESPACES].map(|program| Run { kernel: WHOLE, program, only: Vec::new() });
-    let alone = |kernel| Run { kernel, program: GUARD, only: vec![ALONE] };
+    let run = |kernel, program, only| Run { kernel, program, only, rounds: None };
+    let whole = [GUARD, NAMESPACES].map(|program| run(WHOLE, program, Vec::new()));
+    let alone = |kernel| ALONE.map(|tests| run(kernel, GUARD, vec![tests]));
     let only = match scope {
         Scope::Subset => vec!["every_signal_is_on", "counting_starts_at_zero"],
         Scope::All => vec!["hooks::", "selftest::", "fallback::", "module::"],
     };
     let others = Series::all().iter().copied().filter(|series| *series != WHOLE);
     let others = others.flat_map(|kernel| {
-        let some = Run { kernel, program: GUARD, only: only.clone() };
-        [Some(some), (scope == Scope::All).then(|| alone(kernel))]
+        let alone = (scope == Scope::All).then(|| alone(kernel));
+        [run(kernel, GUARD, only.clone())].into_iter().chain(alone.into_iter().flatten())
     });
-    whole.into_iter().chain([alone(WHOLE)]).chain(others.flatten()).collect()
+    let mut runs: Vec<Run> = whole.into_iter().chain(alone(WHOLE)).chain(others).collect();
+    for run in runs.iter_mut().filter(|run| run.only == [LEAK]) {
+        run.rounds = Some(if scope == Scope::All && run.kernel == WHOLE { MANY } else { FEW });
+    }
+    runs
 }
 
 /// A way of measuring that a kernel does not have. Named here and not found out: a back end that is lost on a kernel
@@ -82,15 +97,29 @@ pub fn lack(series: Series) -> Option<&'static Lack> {
 }
 
 impl Run {
+    /// What is tested where, for people: `guest tests of conntrack-guard on 6.12: leak, 40 rounds`.
+    pub fn name(&self) -> String {
+        let Program { package, name } = self.program;
+        let only: Vec<&str> = self.only.iter().map(|only| only.trim_end_matches(':')).collect();
+        let only = if only.is_empty() { String::new() } else { format!(": {}", only.join(", ")) };
+        let rounds = self.rounds.map(|rounds| format!(", {rounds} rounds")).unwrap_or_default();
+        format!("{name} tests of {package} on {}{only}{rounds}", self.kernel.name())
+    }
+
+    /// After this the guest is killed: a test that hangs must not hang the caller.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_mins(20) + Duration::from_secs(5) * self.rounds.unwrap_or(0)
+    }
+
     /// What the names of tests that do not belong here begin with.
-    pub fn skip(&self) -> Option<&'static str> {
-        (!self.only.contains(&ALONE)).then_some(ALONE)
+    pub fn skip(&self) -> impl Iterator<Item = &'static str> {
+        ALONE.into_iter().filter(|tests| !self.only.contains(tests))
     }
 
     /// The tests of `listed` that run, and those that cannot be there.
     pub fn split<'a>(&self, listed: &'a [String]) -> (Vec<&'a str>, Vec<&'a str>) {
         let wanted = |name: &&str| {
-            self.skip().is_none_or(|alone| !name.starts_with(alone))
+            !self.skip().any(|alone| name.starts_with(alone))
                 && (self.only.is_empty() || self.only.iter().any(|only| name.contains(only)))
         };
         let there =
@@ -110,9 +139,11 @@ mod tests {
             for series in Series::all() {
                 assert!(runs.iter().any(|run| run.kernel == *series && run.program == GUARD), "{series:?}");
             }
-            assert!(
-                runs.iter().filter(|run| run.kernel == WHOLE).all(|run| run.only.is_empty() || run.only == [ALONE])
-            );
+            let whole: Vec<&Run> = runs.iter().filter(|run| (run.kernel, run.program) == (WHOLE, GUARD)).collect();
+            assert!(whole[0].only.is_empty());
+            assert_eq!(whole[1..].iter().flat_map(|run| &run.only).copied().collect::<Vec<_>>(), ALONE);
+            let rounds = runs.iter().filter_map(|run| run.rounds).collect::<Vec<_>>();
+            assert_eq!(rounds, if scope == Scope::All { vec![MANY, FEW, FEW, FEW] } else { vec![FEW] });
         }
     }
 
@@ -125,6 +156,7 @@ mod tests {
             "module::tracing_x",
             "daemon::x",
             "lockdown::x",
+            "leak::x",
         ];
         let listed = listed.map(str::to_owned);
         let split = |kernel, scope| {
@@ -136,7 +168,10 @@ mod tests {
         assert_eq!(split(Series::V6_1, Scope::All), (4, 0));
         assert_eq!(split(Series::V7_2, Scope::Subset), (1, 0));
         assert_eq!(split(WHOLE, Scope::Subset), (5, 0));
-        let alone = runs(Scope::Subset).into_iter().find(|run| run.only == [ALONE]).unwrap();
-        assert_eq!(alone.split(&listed).0, ["lockdown::x"]);
+        let names: Vec<String> = runs(Scope::Subset).iter().map(Run::name).collect();
+        assert_eq!(names[0], "guest tests of conntrack-guard on 6.12");
+        assert!(names.contains(&"guest tests of conntrack-guard on 6.12: leak, 40 rounds".to_owned()), "{names:?}");
+        let alone = runs(Scope::Subset).into_iter().find(|run| run.only == [LEAK]).unwrap();
+        assert_eq!(alone.split(&listed).0, ["leak::x"]);
     }
 }
