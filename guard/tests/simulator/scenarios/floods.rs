@@ -10,7 +10,8 @@ use crate::scenario::Scenario;
 
 /// A flood is not given the room that it asks for, and what it leaves behind is put in order.
 fn not_fed(outcome: &Outcome) {
-    assert!(outcome.highest_max <= 2 * outcome.found.max, "max was fed to {}", outcome.highest_max);
+    // Two raises come before anybody can know what it is.
+    assert!(outcome.highest_max <= 4 * outcome.found.max, "max was fed to {}", outcome.highest_max);
     assert_eq!(outcome.table.max, outcome.found.max, "max is back");
     assert_eq!(outcome.timeouts, outcome.found_timeouts, "timeouts are back");
 }
