@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::actuate::{Actuator, Outcome, Restored};
 use crate::config::Policy;
-use crate::model::{Estimate, Model};
+use crate::model::{Estimate, Model, ResizeCost};
 use crate::observe::{Observer, table, timeouts};
 use crate::policy::{self, InForce, Limits, Plan, State, bounds};
 use crate::report::{Brake, Reporter};
@@ -19,6 +19,8 @@ pub struct Control {
     root: PathBuf,
     observer: Observer,
     model: Model,
+    /// What resizes were seen to cost here, for a stop.
+    resize_cost: ResizeCost,
     state: State,
     policy: Policy,
     limits: Limits,
@@ -40,7 +42,8 @@ impl Control {
     ) -> Self {
         let model = Model::new(policy.table.horizon);
         let actuator = Arc::new(Mutex::new(actuator));
-        Self { root, observer, model, state: State::default(), policy, limits, actuator, reporter, brake }
+        let (resize_cost, state) = (ResizeCost::default(), State::default());
+        Self { root, observer, model, resize_cost, state, policy, limits, actuator, reporter, brake }
     }
 
     /// Reads, decides, acts, reports. Returns how long to wait for the next tick.
@@ -53,6 +56,7 @@ impl Control {
             }
         };
         let estimate = self.model.observe(&sample);
+        self.resize_cost = estimate.resize_cost;
         let state = self.state.clone().paused(self.brake.pauses(sample.at));
         let (state, plan) = policy::decide(&state, &estimate, &self.policy, &self.limits);
         self.state = state;
@@ -81,8 +85,8 @@ impl Control {
 
     /// Puts back what was changed, as the policy has it. Waits for a write that is still under way.
     pub async fn restore(&self) -> Vec<Restored> {
-        let how = self.policy.stop.restore;
-        self.with_actuator(move |actuator| actuator.restore(how)).await
+        let (how, cost) = (self.policy.stop.restore, self.resize_cost);
+        self.with_actuator(move |actuator| actuator.restore(how, cost)).await
     }
 
     /// Checks the plan against the table as it is at this moment, and has it carried out.
@@ -269,7 +273,7 @@ pub(crate) mod tests {
             Vec::new()
         }
 
-        fn restore(&mut self, _: Restore) -> Vec<Restored> {
+        fn restore(&mut self, _: Restore, _: ResizeCost) -> Vec<Restored> {
             Vec::new()
         }
     }

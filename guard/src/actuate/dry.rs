@@ -2,6 +2,7 @@
 
 use super::{Actuator, Effect, Outcome, Restored};
 use crate::config::Restore;
+use crate::model::ResizeCost;
 use crate::policy::{Approved, Change};
 
 /// Writes nothing, journals nothing.
@@ -14,7 +15,7 @@ impl Actuator for DryRun {
         approved.changes().iter().map(advised).collect()
     }
 
-    fn restore(&mut self, _: Restore) -> Vec<Restored> {
+    fn restore(&mut self, _: Restore, _: ResizeCost) -> Vec<Restored> {
         Vec::new()
     }
 }

@@ -22,6 +22,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use self::content::{Content, VERSION};
 use self::page::Page;
 use self::saver::Saver;
+use crate::model::ResizeCost;
 use crate::policy::Setting;
 
 pub(super) use self::content::Entry;
@@ -127,6 +128,8 @@ impl Journal {
         let journal = directory.join(FILE);
         remove(&journal)?;
         remove(&Page::path(directory))?;
+        // Of a guard that was killed while it saved.
+        remove(&saver::fresh(directory))?;
         let sync = match File::open(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             directory => directory.and_then(|directory| directory.sync_all()),
@@ -170,6 +173,16 @@ impl Journal {
     /// Takes the limit of the policy now in force; on disk with the next write.
     pub fn set_max_stall(&mut self, limit: Duration) {
         self.content.max_stall_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    }
+
+    /// What a resize costs on this host, as far as a guard has learnt it.
+    pub fn resize_cost(&self) -> ResizeCost {
+        self.content.resize_cost
+    }
+
+    /// Takes what the guard has learnt; on disk with the next write.
+    pub fn set_resize_cost(&mut self, cost: ResizeCost) {
+        self.content.resize_cost = cost;
     }
 
     /// The settings that the guard may have changed.

@@ -8,6 +8,7 @@ use super::restore::{Restored, restore};
 use super::settings::{Settings, takes};
 use super::{Actuator, Effect, Error, Outcome};
 use crate::config::Restore;
+use crate::model::ResizeCost;
 use crate::policy::{Approved, Change};
 
 /// Journals, writes, reads back.
@@ -66,7 +67,8 @@ impl Actuator for Live {
         changes.map(|change| Outcome { change: change.clone(), result: self.write(change) }).collect()
     }
 
-    fn restore(&mut self, how: Restore) -> Vec<Restored> {
+    fn restore(&mut self, how: Restore, cost: ResizeCost) -> Vec<Restored> {
+        self.journal.set_resize_cost(cost);
         restore(&mut self.journal, &self.settings, how)
     }
 }

@@ -26,6 +26,7 @@ pub use restore::{Put, Restored, restore};
 pub use settings::{Error as SettingsError, Settings};
 
 use crate::config::Restore;
+use crate::model::ResizeCost;
 use crate::policy::{Approved, Change};
 
 /// Where the journal is kept unless `--state-dir` says otherwise.
@@ -37,8 +38,9 @@ pub trait Actuator: Send {
     /// kernel rehashes.
     fn apply(&mut self, approved: &Approved) -> Vec<Outcome>;
 
-    /// Puts back the originals of what `apply` changed, as the policy's `stop.restore` has it.
-    fn restore(&mut self, how: Restore) -> Vec<Restored>;
+    /// Puts back the originals of what `apply` changed, as the policy's `stop.restore` has it. `cost` is what resizes were
+    /// seen to cost here.
+    fn restore(&mut self, how: Restore, cost: ResizeCost) -> Vec<Restored>;
 }
 
 /// What became of a change.

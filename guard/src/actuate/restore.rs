@@ -7,7 +7,6 @@ use super::room::Room;
 use super::settings::{Settings, takes};
 use crate::config::Restore;
 use crate::figures::time;
-use crate::model::ResizeCost;
 use crate::policy::Setting;
 
 /// How one setting came back.
@@ -148,7 +147,7 @@ fn put_back(
         Err(put) => return Ok(put),
     };
     let limit = journal.max_stall();
-    let stall = ResizeCost::default().stall(room.count);
+    let stall = journal.resize_cost().stall(room.count);
     let stalls = setting == Setting::Buckets && stall > limit;
     let harm = match setting {
         Setting::Timeout(_) => room.harm_of_timeouts(),

@@ -1,7 +1,7 @@
 //! A kernel's files in a directory of their own, for tests without root.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -49,6 +49,8 @@ impl FakeKernel {
                     copy(&entry.path(), &to);
                 } else if kind.is_symlink() {
                     symlink(fs::read_link(entry.path()).unwrap(), to).unwrap();
+                } else if kind.is_fifo() {
+                    nix::unistd::mkfifo(&to, nix::sys::stat::Mode::S_IRWXU).unwrap();
                 } else if let Err(error) = fs::copy(entry.path(), to) {
                     // A journal in the making is renamed meanwhile.
                     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);

@@ -76,7 +76,9 @@ pub fn next_namespace() -> u64 {
 /// A guard with a state directory of its own.
 pub struct Guard {
     child: Child,
-    state: tempfile::TempDir,
+    /// Its policy and its log, and its journal unless that is elsewhere.
+    folder: tempfile::TempDir,
+    state: PathBuf,
 }
 
 impl Guard {
@@ -90,33 +92,43 @@ impl Guard {
         Self::answering(Self::start_with(policy, command, arguments))
     }
 
-    fn answering(guard: Self) -> Self {
-        eventually("status answers", Duration::from_mins(1), || status().status.success().then_some(()));
+    fn answering(mut guard: Self) -> Self {
+        guard.answers();
         guard
     }
 
     /// Starts `command run …` and waits for nothing.
     pub fn start_with(policy: &str, command: &mut Command, arguments: &[&str]) -> Self {
-        let state = tempfile::tempdir().unwrap();
-        let file = state.path().join("policy.toml");
-        fs::write(&file, policy).unwrap();
-        let log = fs::File::create(state.path().join("log")).unwrap();
-        let child = command
-            .args(["run", "--config"])
-            .arg(&file)
-            .arg("--state-dir")
-            .arg(state.path())
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, state }
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().to_owned();
+        let child = spawn(folder.path(), &state, policy, command, arguments);
+        Self { child, folder, state }
+    }
+
+    /// Starts `run` with the journal in a directory of the caller's, and waits for nothing.
+    pub fn start_on(state: &Path, policy: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let child = spawn(folder.path(), state, policy, &mut Command::new(binary()), &[]);
+        Self { child, folder, state: state.to_owned() }
+    }
+
+    /// Starts another one where this one has ended, and waits until it answers.
+    pub fn follow(&mut self, policy: &str) {
+        assert!(self.child.try_wait().unwrap().is_some(), "the one before still runs");
+        self.child = spawn(self.folder.path(), &self.state, policy, &mut Command::new(binary()), &[]);
+        self.answers();
+    }
+
+    /// Waits until it answers.
+    pub fn answers(&mut self) {
+        eventually("status answers", Duration::from_mins(1), || {
+            assert!(self.child.try_wait().unwrap().is_none(), "it has ended");
+            status().status.success().then_some(())
+        });
     }
 
     pub fn state_dir(&self) -> &Path {
-        self.state.path()
+        &self.state
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
@@ -132,13 +144,13 @@ impl Guard {
 
     pub fn log(&self) -> String {
         let mut log = String::new();
-        fs::File::open(self.state.path().join("log")).unwrap().read_to_string(&mut log).unwrap();
+        fs::File::open(self.folder.path().join("log")).unwrap().read_to_string(&mut log).unwrap();
         log
     }
 
     /// `conntrack-guard restore` on this guard's journal.
     pub fn restore(&self) -> Output {
-        Command::new(binary()).arg("restore").arg("--state-dir").arg(self.state.path()).output().unwrap()
+        Command::new(binary()).arg("restore").arg("--state-dir").arg(&self.state).output().unwrap()
     }
 }
 
@@ -154,6 +166,24 @@ impl Drop for Guard {
         // A test that failed may have left values behind; without a journal this says so and does nothing.
         self.restore();
     }
+}
+
+fn spawn(folder: &Path, state: &Path, policy: &str, command: &mut Command, arguments: &[&str]) -> Child {
+    let file = folder.join("policy.toml");
+    fs::write(&file, policy).unwrap();
+    // One that follows another writes on in its log.
+    let log = fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    command
+        .args(["run", "--config"])
+        .arg(&file)
+        .arg("--state-dir")
+        .arg(state)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 pub fn binary() -> PathBuf {

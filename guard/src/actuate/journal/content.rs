@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use crate::actuate::settings::takes;
+use crate::model::ResizeCost;
 use crate::policy::Setting;
 
 /// 1: `journal.json` alone, with the changed settings only. 2: every setting from the start on, `sequence`, and the page.
@@ -24,6 +25,9 @@ pub(super) struct Content {
     pub sequence: u64,
     /// The policy's limit for a resize, for a `restore` that knows no policy.
     pub max_stall_ms: u64,
+    /// What the guard has learnt of this host's resizes, likewise.
+    #[serde(default)]
+    pub resize_cost: ResizeCost,
     pub settings: BTreeMap<Setting, Entry>,
 }
 
@@ -60,7 +64,14 @@ impl Entry {
 impl Content {
     /// Nothing found yet.
     pub fn new(boot_id: &str) -> Self {
-        Self { version: VERSION, boot_id: boot_id.into(), sequence: 0, max_stall_ms: 0, settings: BTreeMap::new() }
+        Self {
+            version: VERSION,
+            boot_id: boot_id.into(),
+            sequence: 0,
+            max_stall_ms: 0,
+            resize_cost: ResizeCost::default(),
+            settings: BTreeMap::new(),
+        }
     }
 
     /// Reads what this version of the guard or an earlier one wrote; `path` is for the errors.

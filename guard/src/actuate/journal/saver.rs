@@ -12,9 +12,14 @@ use super::{Error, FILE};
 
 const FRESH: &str = "journal.json.new";
 
+/// Where the journal is made before it takes its place.
+pub(super) fn fresh(directory: &Path) -> PathBuf {
+    directory.join(FRESH)
+}
+
 /// Writes the content to a file beside the journal and to the disk, then puts it in the journal's place.
 pub(super) fn save(directory: &Path, content: &Content) -> Result<(), Error> {
-    let fresh = directory.join(FRESH);
+    let fresh = fresh(directory);
     let fail = |source| Error::Io { verb: "write", path: fresh.clone(), source };
     if let Err(source) = write(&fresh, content) {
         // Best effort: a leftover does no harm, the next write replaces it.

@@ -1,10 +1,15 @@
 //! The writer against faults of the kernel and of the disk, and against its own death at every step.
 
 use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 use super::*;
 use crate::actuate::testing::FakeKernel;
 use crate::actuate::{Inherited, Put};
+use crate::model::ResizeCost;
 use crate::observe::Timeout;
 use crate::policy::{Rule, Setting};
 
@@ -37,7 +42,7 @@ fn left_in_the_directory(kernel: &FakeKernel) -> usize {
 }
 
 fn all_is_back(kernel: &FakeKernel) {
-    let all = start(kernel).restore(Restore::WhenSafe);
+    let all = start(kernel).restore(Restore::WhenSafe, ResizeCost::default());
     assert!(all.iter().all(|one| matches!(one.put, Put::Back { .. })), "{all:?}");
     assert_eq!((kernel.get(MAX), kernel.get("nf_conntrack_buckets"), kernel.get(UDP)), (65536, 16384, 30));
     assert_eq!(left_in_the_directory(kernel), 0);
@@ -57,7 +62,8 @@ fn every_kind_of_setting_is_written_read_back_and_put_back() {
         assert!(matches!(effect, Effect::Applied { read_back, .. } if read_back == new), "{effect:?}");
         assert_eq!(kernel.get(setting.sysctl()), new);
     }
-    let order: Vec<_> = live.restore(Restore::WhenSafe).iter().map(|one| (one.setting, one.original)).collect();
+    let order: Vec<_> =
+        live.restore(Restore::WhenSafe, ResizeCost::default()).iter().map(|one| (one.setting, one.original)).collect();
     let timeouts = [(Setting::Timeout(Timeout::TcpTimeWait), 120), (Setting::Timeout(Timeout::Udp), 30)];
     assert_eq!(order[..2], timeouts);
     assert_eq!(order[2..], [(Setting::Max, 65536), (Setting::Buckets, 16384)]);
@@ -71,7 +77,7 @@ fn what_never_changed_leaves_nothing() {
     let mut live = start(&kernel);
     // Somebody else's doing, which is none of the guard's.
     kernel.set(UDP, 60);
-    assert_eq!(live.restore(Restore::WhenSafe), []);
+    assert_eq!(live.restore(Restore::WhenSafe, ResizeCost::default()), []);
     assert_eq!((kernel.get(UDP), left_in_the_directory(&kernel)), (60, 0));
 }
 
@@ -85,7 +91,7 @@ fn a_refused_write_names_file_and_way_out_and_leaves_nothing_to_restore() {
     assert!(error.contains("nf_conntrack_udp_timeout") && way_out.contains("as root"), "{error}; {way_out}");
     // The others are written all the same.
     assert!(matches!(live.write(&change(Setting::Max, 65536, 131_072)), Effect::Applied { .. }));
-    assert_eq!(live.restore(Restore::WhenSafe).len(), 1);
+    assert_eq!(live.restore(Restore::WhenSafe, ResizeCost::default()).len(), 1);
 }
 
 #[test]
@@ -96,7 +102,7 @@ fn a_write_without_effect_is_told_apart_and_leaves_nothing_to_restore() {
     let effect = live.write(&change(Setting::Max, 33, 51));
     assert!(matches!(effect, Effect::NoEffect { read_back: 33, .. }), "{effect:?}");
     assert!(effect.failure().unwrap().contains("changed nothing"));
-    assert_eq!(live.restore(Restore::WhenSafe), []);
+    assert_eq!(live.restore(Restore::WhenSafe, ResizeCost::default()), []);
 }
 
 #[test]
@@ -122,6 +128,26 @@ fn a_disk_that_fills_up_after_the_start_stops_no_raise_and_loses_no_original() {
     drop(live);
     let _ = fs::remove_file(killed.state_dir().join("journal.json.new"));
     assert_eq!(inherited(&killed).taken_over, [(Setting::Max, 65536)]);
+    all_is_back(&killed);
+}
+
+#[test]
+fn a_raise_waits_for_no_disk() {
+    let kernel = FakeKernel::with_timeouts(65536, 16384, 10);
+    let mut live = start(&kernel);
+    // A disk that does not answer: nobody reads what is written, so that opening it already waits.
+    let stuck = kernel.state_dir().join("journal.json.new");
+    mkfifo(&stuck, Mode::S_IRWXU).unwrap();
+    let raises = [(65536, 131_072), (131_072, 262_144)];
+    let effects = raises.map(|(old, new)| live.write(&change(Setting::Max, old, new)));
+    let killed = kernel.as_it_is();
+    // The disk answers at last: dropped, the journal waits for it.
+    let reader = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&stuck).unwrap();
+    fs::remove_file(&stuck).unwrap();
+    drop(live);
+    drop(reader);
+    assert!(effects.iter().all(|effect| matches!(effect, Effect::Applied { .. })), "{effects:?}");
+    fs::remove_file(killed.state_dir().join("journal.json.new")).unwrap();
     all_is_back(&killed);
 }
 
@@ -190,7 +216,7 @@ fn a_guard_that_relaxed_all_by_itself_has_nothing_to_restore() {
     start(&kernel).write(&change(Setting::Timeout(Timeout::Udp), 30, 15));
     let mut next = start(&kernel);
     next.write(&change(Setting::Timeout(Timeout::Udp), 15, 30));
-    assert_eq!(next.restore(Restore::WhenSafe), []);
+    assert_eq!(next.restore(Restore::WhenSafe, ResizeCost::default()), []);
 }
 
 #[test]
@@ -202,7 +228,7 @@ fn a_start_leaves_what_somebody_else_wrote_meanwhile() {
     let mut live = start(&kernel);
     live.write(&change(Setting::Max, 99_999, 200_000));
     assert_eq!(inherited(&kernel).taken_over, [(Setting::Max, 99_999)]);
-    live.restore(Restore::WhenSafe);
+    live.restore(Restore::WhenSafe, ResizeCost::default());
     assert_eq!((kernel.get(MAX), left_in_the_directory(&kernel)), (99_999, 0));
 }
 
@@ -212,7 +238,7 @@ fn a_journal_of_an_earlier_boot_is_removed_and_not_applied() {
     start(&kernel).write(&change(Setting::Max, 65536, 131_072));
     fs::write(kernel.path("proc/sys/kernel/random/boot_id"), "another\n").unwrap();
     assert_eq!(inherited(&kernel), Inherited { earlier_boot: true, ..Inherited::default() });
-    assert_eq!(start(&kernel).restore(Restore::WhenSafe), []);
+    assert_eq!(start(&kernel).restore(Restore::WhenSafe, ResizeCost::default()), []);
     assert_eq!((kernel.get(MAX), left_in_the_directory(&kernel)), (131_072, 0));
 }
 
