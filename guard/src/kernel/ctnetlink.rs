@@ -1,17 +1,22 @@
-//! The two ctnetlink messages that the self-test sends (include/uapi/linux/netfilter/nfnetlink_conntrack.h), written by
-//! hand: a crate for them would be larger than they are.
+//! The three ctnetlink messages that the guard sends (include/uapi/linux/netfilter/nfnetlink_conntrack.h), written by
+//! hand: a crate for them would be larger than they are. Two are the self-test's, one asks for the statistics.
 
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+use super::symbols::Symbols;
 
 /// `IPCTNL_MSG_CT_NEW`
 const NEW: u16 = 0;
 /// `IPCTNL_MSG_CT_DELETE`
 const DELETE: u16 = 2;
+/// `IPCTNL_MSG_CT_GET_STATS_CPU`
+const GET_STATS_CPU: u16 = 4;
 /// `NLA_F_NESTED`
 const NESTED: u16 = 1 << 15;
 
@@ -46,6 +51,28 @@ pub enum Flow {
     Tcp(u8),
 }
 
+/// `enum ctattr_stats_cpu`: what [`Socket::statistics`] can be asked for.
+pub mod stat {
+    /// Packets that no tracker would accept.
+    pub const INVALID: u16 = 4;
+    /// Inserts that failed.
+    pub const INSERT_FAILED: u16 = 9;
+    /// Packets dropped.
+    pub const DROP: u16 = 10;
+    /// Entries evicted.
+    pub const EARLY_DROP: u16 = 11;
+    /// ICMP messages that cannot be used: `icmp_error` in proc.
+    pub const ERROR: u16 = 12;
+    /// Clashes resolved.
+    pub const CLASH_RESOLVE: u16 = 14;
+    /// Inserts refused for the length of the chain; since 5.15.
+    pub const CHAIN_TOO_LONG: u16 = 15;
+}
+
+/// Room for the part of a dump that the kernel puts into one packet (`netlink_dump` takes what the reader offers, up to
+/// 32 KiB).
+const PACKET: usize = 32 << 10;
+
 /// Both ends of the flows: addresses for documentation (RFC 5737), which nobody has.
 const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
 /// The second end's port: discard.
@@ -53,7 +80,18 @@ const PORT: u16 = 9;
 /// Seconds that a flow would live if nobody deleted it.
 const LIFE: u32 = 30;
 
+/// Whether the module is loaded.
+pub fn is_loaded(root: &Path) -> bool {
+    root.join("sys/module/nf_conntrack_netlink").exists()
+}
+
+/// Whether the kernel has it without a module, or with one that sysfs does not show. Reads all of `/proc/kallsyms`.
+pub fn is_built_in(root: &Path) -> bool {
+    Symbols::read(root).ctnetlink
+}
+
 /// A socket to ctnetlink in the calling thread's network namespace.
+#[derive(Debug)]
 pub struct Socket(OwnedFd);
 
 impl Socket {
@@ -82,6 +120,25 @@ impl Socket {
         self.request(flows, DELETE, 0, |port| tuple(TUPLE_ORIG, flow, ENDS, [port, PORT]))
     }
 
+    /// The kernel's statistics of this network namespace, a row for each possible CPU, in the order of `wanted` (see
+    /// [`stat`]); 0 for what this kernel does not have.
+    pub fn statistics<const N: usize>(&self, wanted: [u16; N]) -> io::Result<Vec<[u32; N]>> {
+        let dump = message(GET_STATS_CPU, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &[])?;
+        send(self.0.as_raw_fd(), &dump, MsgFlags::empty())?;
+        let mut rows = Vec::new();
+        let mut packet = vec![0; PACKET];
+        loop {
+            // The kernel has each part ready before it returns from `send` or from the `recv` of the part before.
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
+            let length = recv(self.0.as_raw_fd(), &mut packet, flags)?;
+            let part =
+                packet.get(..length).ok_or_else(|| io::Error::other("ctnetlink sent more than was asked for"))?;
+            if rows_in(part, wanted, &mut rows)? {
+                return Ok(rows);
+            }
+        }
+    }
+
     /// One message for each flow, in one packet: the kernel has dealt with all of them before `send` returns.
     fn request(&self, flows: u16, kind: u16, flags: i32, attributes: impl Fn(u16) -> Vec<u8>) -> io::Result<()> {
         let mut packet = Vec::new();
@@ -102,6 +159,34 @@ impl Socket {
             acknowledged = true;
         }
     }
+}
+
+/// Adds the rows of one packet of a dump; true when it was the last.
+fn rows_in<const N: usize>(packet: &[u8], wanted: [u16; N], rows: &mut Vec<[u32; N]>) -> io::Result<bool> {
+    let broken = || io::Error::other("ctnetlink sent a message that is cut short");
+    let mut rest = packet;
+    while !rest.is_empty() {
+        let length = rest.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)) as usize;
+        let message = rest.get(..length).filter(|message| message.len() >= 16).ok_or_else(broken)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        match i32::from(u16::from_ne_bytes([message[4], message[5]])) {
+            libc::NLMSG_DONE => return Ok(true),
+            libc::NLMSG_ERROR => return error_in(message).map(|()| true),
+            _ => {}
+        }
+        let mut row = [0; N];
+        let mut attributes = message.get(20..).ok_or_else(broken)?;
+        while let [l0, l1, k0, k1, ..] = *attributes {
+            let (length, kind) = (usize::from(u16::from_ne_bytes([l0, l1])), u16::from_ne_bytes([k0, k1]));
+            let value = attributes.get(4..length).ok_or_else(broken)?;
+            if let Some(place) = wanted.iter().position(|wanted| *wanted == kind) {
+                row[place] = u32::from_be_bytes(value.try_into().map_err(|_| broken())?);
+            }
+            attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        rows.push(row);
+    }
+    Ok(false)
 }
 
 /// The error that an `NLMSG_ERROR` carries; 0 is an acknowledgement.
@@ -190,6 +275,33 @@ mod tests {
         let message = message(NEW, libc::NLM_F_REQUEST, &attributes).unwrap();
         assert_eq!(u32::from_ne_bytes(message[..4].try_into().unwrap()) as usize, message.len());
         assert_eq!(message[4..6], [0, 1]);
+    }
+
+    /// A message of a dump, of this type and with these attributes.
+    fn part(kind: u16, attributes: &[u8]) -> Vec<u8> {
+        let mut part = message(GET_STATS_CPU, libc::NLM_F_MULTI, attributes).unwrap();
+        part[4..6].copy_from_slice(&kind.to_ne_bytes());
+        part
+    }
+
+    #[test]
+    fn a_dump_has_a_row_for_each_message_and_ends_where_it_says() {
+        let wanted = [stat::DROP, stat::CHAIN_TOO_LONG];
+        let word = |kind, value: u32| attribute(kind, &value.to_be_bytes());
+        let first = part(256, &[word(stat::INVALID, 9), word(stat::DROP, 0xffff_fffe)].concat());
+        let second = part(256, &[word(stat::CHAIN_TOO_LONG, 3), word(stat::DROP, 2)].concat());
+        let mut rows = Vec::new();
+        assert!(!rows_in(&[first.clone(), second].concat(), wanted, &mut rows).unwrap());
+        assert_eq!(rows, [[0xffff_fffe, 0], [2, 3]]);
+        let done = part(u16::try_from(libc::NLMSG_DONE).unwrap(), &[]);
+        assert!(rows_in(&[first.clone(), done].concat(), wanted, &mut rows).unwrap());
+        assert_eq!(rows.len(), 3);
+        for length in 1..first.len() {
+            assert!(rows_in(&first[..length], wanted, &mut Vec::new()).is_err(), "{length}");
+        }
+        let mut wild = first;
+        wild[20..22].copy_from_slice(&2_u16.to_ne_bytes());
+        assert!(rows_in(&wild, wanted, &mut rows).is_err(), "an attribute shorter than its header");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::poisson::{Expected, Load};
 use super::{ChainStats, Skew};
-use crate::observe::{Chains, Destroys, Sample};
+use crate::observe::{Chains, Sample};
 
 /// Chains are judged over so long: with one insert in 64 measured, a single tick sees too few.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -25,8 +25,6 @@ const UNACCOUNTED_SIGMAS: f64 = 5.0;
 pub(super) struct RecentChains {
     parts: VecDeque<Part>,
     previous: Option<Reading>,
-    /// Count, inserts and destroys when the hooks were first read.
-    base: Option<(u64, u64, u64)>,
 }
 
 /// Ticks of one second.
@@ -50,14 +48,16 @@ struct Reading {
 }
 
 impl RecentChains {
-    /// Takes in the next sample; `None` when no chain was measured in the window. Counters that went backwards (the
+    /// Takes in the next sample, with so many entries in the table; `None` when no chain was measured in the window. Counters that went backwards (the
     /// programs were loaded anew) begin a new window.
-    pub fn add(&mut self, sample: &Sample) -> Option<ChainStats> {
+    pub fn add(&mut self, sample: &Sample, entries: u64) -> Option<ChainStats> {
         let Some(chains) = sample.hooks.as_ref().and_then(|hooks| hooks.chains.as_ref()) else {
             *self = Self::default();
             return None;
         };
-        let now = Reading { at: sample.at, one_in: chains.one_in, counts: merged(chains), load: self.load(sample) };
+        let buckets = sample.table.buckets;
+        let load = if buckets == 0 { 0.0 } else { 2.0 * entries as f64 / buckets as f64 };
+        let now = Reading { at: sample.at, one_in: chains.one_in, counts: merged(chains), load };
         let fresh = match &self.previous {
             Some(before) if before.one_in == now.one_in && before.at <= now.at => {
                 differences(&before.counts, &now.counts)
@@ -73,20 +73,6 @@ impl RecentChains {
         }
         self.previous = Some(now);
         self.stats(chains.one_in)
-    }
-
-    /// Tuples a bucket. The table is one for all network namespaces but its count is one namespace's: what the hooks saw
-    /// come and go in all of them is counted too. Entries that other namespaces had before are not known.
-    fn load(&mut self, sample: &Sample) -> f64 {
-        let count = sample.table.count;
-        let totals =
-            sample.hooks.as_ref().and_then(|hooks| hooks.inserts.zip(hooks.destroys.as_ref().map(Destroys::all)));
-        let entries = totals.map_or(count, |(inserts, destroys)| {
-            let (first, came_before, went_before) = *self.base.get_or_insert((count, inserts, destroys));
-            let came = first.saturating_add(inserts.saturating_sub(came_before));
-            count.max(came.saturating_sub(destroys.saturating_sub(went_before)))
-        });
-        if sample.table.buckets == 0 { 0.0 } else { 2.0 * entries as f64 / sample.table.buckets as f64 }
     }
 
     fn keep(&mut self, now: Duration, fresh: Vec<u64>, load: Load) {

@@ -39,6 +39,9 @@ pub struct Estimate {
     /// New flows refused for a full table since the previous sample. Without hooks: `drop` less the lost clashes, so that
     /// failed allocations are among them.
     pub table_full: u64,
+    /// Entries in the table, which is one for all network namespaces: the count, or what the hooks saw come and go since the
+    /// start if that is more. Entries that other namespaces had before are not known.
+    pub entries: u64,
     /// Chain lengths over the inserts of the last 10 s; `None` without hooks or where none was measured in that time.
     pub chains: Option<ChainStats>,
     /// How long a resize would stall all conntrack packets now (`nf_conntrack_hash_resize` rehashes every tuple).

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::chains::RecentChains;
 use super::cohorts::Cohorts;
 use super::ends::Icmp;
+use super::entries::Entries;
 use super::estimate::Estimate;
 use super::load::Loads;
 use super::outlook::Outlook;
@@ -21,6 +22,7 @@ pub struct Model {
     readings: Readings,
     rates: Rates,
     cohorts: Cohorts,
+    entries: Entries,
     chains: RecentChains,
     loads: Loads,
     resize_cost: ResizeCost,
@@ -35,6 +37,7 @@ impl Model {
             readings: Readings::default(),
             rates: Rates::new(),
             cohorts: Cohorts::new(),
+            entries: Entries::default(),
             chains: RecentChains::default(),
             loads: Loads::new(false),
             resize_cost: ResizeCost::default(),
@@ -66,6 +69,7 @@ impl Model {
         // What is expected is quick to believe in a surge. A raise waits until it has lasted for a moment.
         let expected = if self.cohorts.rate_has_held() { outlook.count(self.horizon, &sample.timeouts, 0) } else { 0 };
         let previous = self.previous.replace(sample.clone());
+        let entries = self.entries.known(sample);
         Estimate {
             at: sample.at,
             table: sample.table,
@@ -78,7 +82,8 @@ impl Model {
             outlook,
             time_to_full: time_to_full(&sample.table, growth),
             table_full: previous.as_ref().map_or(0, |earlier| table_full(earlier, sample)),
-            chains: self.chains.add(sample),
+            entries,
+            chains: self.chains.add(sample, entries),
             resize_cost: self.resize_cost,
             resized: sample.hooks.iter().flat_map(|hooks| &hooks.resizes).filter_map(Stalled::by).next_back(),
             resize_stall: self.resize_cost.stall(sample.table.count),
@@ -138,12 +143,8 @@ fn table_full(earlier: &Sample, later: &Sample) -> u64 {
     if let Some((before, after)) = by_hook(earlier, later) {
         return after.refused.saturating_sub(before.refused);
     }
-    let (before, after) = (&earlier.stats, &later.stats);
-    // `drop` also counts lost clashes, which count as `insert_failed` too; so do chains that are too long, but those
-    // are not in `drop`.
-    let failed = after.insert_failed.saturating_sub(before.insert_failed);
-    let clashes = failed.saturating_sub(after.chain_too_long.saturating_sub(before.chain_too_long));
-    after.drop.saturating_sub(before.drop).saturating_sub(clashes)
+    let by_statistics = earlier.stats.totals().zip(later.stats.totals());
+    by_statistics.map_or(0, |(before, after)| after.refused_since(before))
 }
 
 /// What `early_drop` found, at both samples.

@@ -5,6 +5,7 @@ mod average;
 mod chains;
 mod cohorts;
 mod ends;
+mod entries;
 mod eras;
 mod estimate;
 mod forecast;

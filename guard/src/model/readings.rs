@@ -96,7 +96,7 @@ impl Base {
             at: sample.at,
             count: sample.table.count,
             hooks: hooks.and_then(|hooks| hooks.inserts.zip(hooks.destroys.clone())),
-            early_drop: sample.stats.early_drop,
+            early_drop: sample.stats.totals().map_or(0, |totals| totals.early_drop),
             refused: hooks.and_then(|hooks| hooks.table_full).map_or(0, |full| full.refused),
         }
     }

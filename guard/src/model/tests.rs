@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use super::{Estimate, Model};
 use crate::observe::{
-    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading,
+    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, Statistics, TableFull, TableReading,
 };
 
 fn sample(millis: u64, count: u64) -> Sample {
     Sample {
         at: Duration::from_millis(millis),
         table: TableReading { max: 65_536, buckets: 16_384, count },
-        stats: StatTotals::default(),
+        stats: Statistics::Proc(StatTotals::default()),
         hooks: None,
         memory: Memory { total: 1 << 30, available: 1 << 29, pressure: None },
         entry_bytes: 320,
@@ -127,16 +127,19 @@ fn drops_are_counted_since_the_sample_before() {
     for (sample, full) in [(&mut earlier, 7), (&mut later, 9)] {
         let hooks = sample.hooks.as_mut().unwrap();
         hooks.table_full = Some(TableFull { refused: full, made_room: 0 });
-        sample.stats.drop = full * 1_000;
+        sample.stats = Statistics::Proc(StatTotals { drop: full * 1_000, ..StatTotals::default() });
     }
     assert_eq!(last(&[earlier, later]).table_full, 2);
 }
 
 #[test]
-fn without_hooks_clashes_are_no_table_full_drops() {
+fn without_hooks_clashes_are_no_table_full_drops_and_without_statistics_none_are_known() {
     let mut later = sample(1000, 10);
-    later.stats = StatTotals { drop: 30, early_drop: 3, insert_failed: 25, chain_too_long: 5, invalid: 8 };
-    assert_eq!(last(&[sample(0, 10), later]).table_full, 10);
+    let totals = StatTotals { drop: 30, insert_failed: 25, chain_too_long: 5, ..StatTotals::default() };
+    later.stats = Statistics::Ctnetlink { totals, why: String::new() };
+    assert_eq!(last(&[sample(0, 10), later.clone()]).table_full, 10);
+    later.stats = Statistics::Missing { why: String::new() };
+    assert_eq!(last(&[sample(0, 10), later]).table_full, 0);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub use census::{Census, InState};
 pub use error::Error;
 pub use sample::{
     CHAIN_LENGTHS, Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, Sample,
-    StatTotals, TableFull, TableReading,
+    StatTotals, Statistics, TableFull, TableReading,
 };
 
 pub use timeouts::{Timeout, Timeouts};
@@ -39,13 +39,9 @@ impl Observer {
         Self { root: root.to_owned(), hooks, stats: stats::Stats::default(), entry_bytes }
     }
 
-    /// Reads everything once. What the host may lack (the statistics file) reads as zeros that never move.
+    /// Reads everything once. The statistics may be missing; without the table's size and count there is no sample.
     pub fn sample(&mut self) -> Result<Sample, Error> {
-        let stats = match self.stats.read(&self.root) {
-            // Kernels without CONFIG_NF_CONNTRACK_PROCFS have no such file.
-            Err(Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => StatTotals::default(),
-            other => other?,
-        };
+        let stats = self.stats.read(&self.root);
         // The counters before the count: an entry that comes between the two is then in the count already, so growth
         // by the one never runs ahead of the other.
         let hooks = self.hooks.as_mut().map(Hooks::read);

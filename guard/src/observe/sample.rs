@@ -21,7 +21,7 @@ pub struct Sample {
     /// The table's settings and its count.
     pub table: TableReading,
     /// The kernel's own statistics of this network namespace.
-    pub stats: StatTotals,
+    pub stats: Statistics,
     /// What the eBPF programs counted; `None` where no program could be attached.
     pub hooks: Option<HookTotals>,
     /// The host's memory.
@@ -49,7 +49,60 @@ pub struct TableReading {
     pub count: u64,
 }
 
-/// Sums over all CPUs of `/proc/net/stat/nf_conntrack`, unwrapped to 64 bits since the guard started.
+/// The kernel's own statistics, and through what they were read. The kernel sums the same counters for both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Statistics {
+    /// `/proc/net/stat/nf_conntrack`
+    Proc(StatTotals),
+    /// `IPCTNL_MSG_CT_GET_STATS_CPU`
+    Ctnetlink {
+        /// What it told.
+        totals: StatTotals,
+        /// Why not the file.
+        why: String,
+    },
+    /// Neither.
+    Missing {
+        /// Why not.
+        why: String,
+    },
+}
+
+impl Default for Statistics {
+    fn default() -> Self {
+        Self::Proc(StatTotals::default())
+    }
+}
+
+impl Statistics {
+    /// What they tell; `None` where they are missing.
+    pub fn totals(&self) -> Option<&StatTotals> {
+        match self {
+            Self::Proc(totals) | Self::Ctnetlink { totals, .. } => Some(totals),
+            Self::Missing { .. } => None,
+        }
+    }
+
+    /// Through what they are read, as people read it; `None` where they are missing.
+    pub fn source(&self) -> Option<&'static str> {
+        match self {
+            Self::Proc(_) => Some("proc"),
+            Self::Ctnetlink { .. } => Some("ctnetlink"),
+            Self::Missing { .. } => None,
+        }
+    }
+
+    /// Why not through what comes first.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Proc(_) => None,
+            Self::Ctnetlink { why, .. } | Self::Missing { why } => Some(why),
+        }
+    }
+}
+
+/// Sums over all CPUs of the kernel's statistics, unwrapped to 64 bits since the guard started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatTotals {
     /// Packets dropped because the table was full (or memory ran out), and lost clashes.
@@ -58,10 +111,28 @@ pub struct StatTotals {
     pub early_drop: u64,
     /// Inserts that failed: clash lost or chain too long.
     pub insert_failed: u64,
-    /// Inserts refused because the chain was too long; 0 on kernels without the column.
+    /// Inserts refused because the chain was too long; 0 on kernels that have no such limit.
     pub chain_too_long: u64,
+    /// Packets of one new flow that met another one and went through all the same (`clashres`).
+    pub clash_resolved: u64,
     /// Packets that no tracker would accept.
     pub invalid: u64,
+    /// ICMP messages that cannot be used: broken ones, or such as quote no tracked flow (`icmp_error`).
+    pub icmp_error: u64,
+}
+
+impl StatTotals {
+    /// Lost clashes since an earlier reading. They count as `insert_failed`, as chains that are too long do.
+    pub fn clashes_lost_since(&self, earlier: &Self) -> u64 {
+        let failed = self.insert_failed.saturating_sub(earlier.insert_failed);
+        failed.saturating_sub(self.chain_too_long.saturating_sub(earlier.chain_too_long))
+    }
+
+    /// New flows refused for a full table since an earlier reading: lost clashes are in `drop` too, chains that are too long
+    /// are not.
+    pub fn refused_since(&self, earlier: &Self) -> u64 {
+        self.drop.saturating_sub(earlier.drop).saturating_sub(self.clashes_lost_since(earlier))
+    }
 }
 
 /// Sums over all CPUs of what the programs counted since they were attached, in all network namespaces. `None`: that

@@ -1,36 +1,68 @@
-//! The kernel's own statistics: `/proc/net/stat/nf_conntrack`, hexadecimal, one row for each CPU, this network
-//! namespace's only (`ct_cpu_seq_show` in nf_conntrack_standalone.c).
+//! The kernel's own statistics of this network namespace: `/proc/net/stat/nf_conntrack`, hexadecimal, one row for each
+//! CPU (`ct_cpu_seq_show` in nf_conntrack_standalone.c), or the same from ctnetlink (`ctnetlink_ct_stat_cpu_fill_info`)
+//! where that file is not there, empty or not to be read.
 
 use std::fs;
 use std::path::Path;
 
-use super::{Error, StatTotals};
+use super::{Error, StatTotals, Statistics};
+use crate::kernel::ctnetlink::{self, Socket, stat};
 
 /// Where the file is below the root.
 pub const FILE: &str = "proc/net/stat/nf_conntrack";
 
-/// The columns that are summed, in the order of [`Row`].
-const COLUMNS: [&str; 5] = ["drop", "early_drop", "insert_failed", "chainlength", "invalid"];
+/// What is summed, in the order of [`Row`]: the column of the file and the attribute of ctnetlink.
+const COLUMNS: [(&str, u16); 7] = [
+    ("drop", stat::DROP),
+    ("early_drop", stat::EARLY_DROP),
+    ("insert_failed", stat::INSERT_FAILED),
+    ("chainlength", stat::CHAIN_TOO_LONG),
+    ("clashres", stat::CLASH_RESOLVE),
+    ("invalid", stat::INVALID),
+    ("icmp_error", stat::ERROR),
+];
 
+/// One CPU's counters.
 type Row = [u32; COLUMNS.len()];
 
-/// Sums the rows and unwraps them: each cell is a 32-bit counter that starts again at 0.
+/// Reads the rows, sums them and unwraps them: each cell is a 32-bit counter that starts again at 0.
 #[derive(Debug, Default)]
 pub struct Stats {
+    ctnetlink: Option<Socket>,
+    /// Whether ctnetlink is built into the kernel; looked for once.
+    built_in: Option<bool>,
     last: Vec<Row>,
     totals: [u64; COLUMNS.len()],
 }
 
 impl Stats {
-    /// Reads the file below `root` and adds what came since the last reading; the first reading counts from 0.
-    pub fn read(&mut self, root: &Path) -> Result<StatTotals, Error> {
-        let path = root.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(source) => return Err(Error::Read { path, source }),
+    /// Reads what came since the last reading; the first reading counts from 0. Both sources tell the same counters, so a
+    /// change from one to the other is no jump.
+    pub fn read(&mut self, root: &Path) -> Statistics {
+        let why = match read_file(root) {
+            Ok(rows) => return Statistics::Proc(self.add(rows)),
+            Err(error) => error.to_string(),
         };
-        let rows = parse(&text).map_err(|item| Error::Content { path, item })?;
-        Ok(self.add(rows))
+        match self.ask(root) {
+            Ok(rows) => Statistics::Ctnetlink { totals: self.add(rows), why },
+            Err(and) => Statistics::Missing { why: format!("{why}; ctnetlink: {and}") },
+        }
+    }
+
+    /// The same from ctnetlink. Asking a kernel that has it as a module would load it: that is the operator's to decide.
+    fn ask(&mut self, root: &Path) -> Result<Vec<Row>, String> {
+        if !ctnetlink::is_loaded(root) && !*self.built_in.get_or_insert_with(|| ctnetlink::is_built_in(root)) {
+            self.ctnetlink = None;
+            return Err("nf_conntrack_netlink is not loaded (`modprobe nf_conntrack_netlink` brings them)".to_owned());
+        }
+        let socket = match self.ctnetlink.take() {
+            Some(socket) => socket,
+            None => Socket::open().map_err(|error| error.to_string())?,
+        };
+        let rows = socket.statistics(COLUMNS.map(|(_, attribute)| attribute)).map_err(|error| error.to_string())?;
+        // A socket that failed is not asked again.
+        self.ctnetlink = Some(socket);
+        Ok(rows)
     }
 
     fn add(&mut self, rows: Vec<Row>) -> StatTotals {
@@ -43,16 +75,25 @@ impl Stats {
             }
         }
         self.last = rows;
-        let [drop, early_drop, insert_failed, chain_too_long, invalid] = self.totals;
-        StatTotals { drop, early_drop, insert_failed, chain_too_long, invalid }
+        let [drop, early_drop, insert_failed, chain_too_long, clash_resolved, invalid, icmp_error] = self.totals;
+        StatTotals { drop, early_drop, insert_failed, chain_too_long, clash_resolved, invalid, icmp_error }
     }
+}
+
+fn read_file(root: &Path) -> Result<Vec<Row>, Error> {
+    let path = root.join(FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(Error::Read { path, source }),
+    };
+    parse(&text).map_err(|item| Error::Content { path, item })
 }
 
 /// By the header's names: column 8 was `delete_list` until 5.14 and is `chainlength` since, and new ones may come.
 fn parse(text: &str) -> Result<Vec<Row>, String> {
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap_or_default().split_ascii_whitespace().collect();
-    let places = COLUMNS.map(|column| header.iter().position(|name| *name == column));
+    let places = COLUMNS.map(|(column, _)| header.iter().position(|name| *name == column));
     if places[0].is_none() {
         return Err("the header has no column \"drop\"".to_owned());
     }
@@ -80,7 +121,8 @@ mod tests {
     fn text(rows: &[(&str, &str)]) -> String {
         let row = |(drop, early): &(&str, &str)| {
             format!(
-                "0000001b  00000000 00000000 00000000 00000002 00000000 00000000 00000003 00000000 00000004 {drop} {early} 0 0 0 0 0\n"
+                "0000001b  00000006 00000000 00000000 00000002 00000000 00000000 00000003 00000000 00000004 {drop} {early} 7 \
+                 0 0 0 0\n"
             )
         };
         HEADER.to_owned() + &rows.iter().map(row).collect::<String>()
@@ -88,9 +130,9 @@ mod tests {
 
     #[test]
     fn cells_are_found_by_name_and_read_as_hexadecimal() {
-        assert_eq!(parse(&text(&[("000000ff", "00000010")])).unwrap(), [[255, 16, 4, 3, 2]]);
+        assert_eq!(parse(&text(&[("000000ff", "00000010")])).unwrap(), [[255, 16, 4, 3, 6, 2, 7]]);
         let old = text(&[("1", "0")]).replace("chainlength", "delete_list");
-        assert_eq!(parse(&old).unwrap(), [[1, 0, 4, 0, 2]], "before 5.15 there is no such column");
+        assert_eq!(parse(&old).unwrap(), [[1, 0, 4, 0, 6, 2, 7]], "before 5.15 there is no such column");
     }
 
     #[test]
@@ -110,5 +152,19 @@ mod tests {
         assert!(parse("a b\n1 2\n").is_err());
         assert!(parse(&text(&[("zz", "0")])).unwrap_err().contains("zz"));
         assert!(parse(&(HEADER.to_owned() + "1 2 3\n")).is_err());
+    }
+
+    #[test]
+    fn without_both_the_reasons_of_both_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let missing = Stats::default().read(root.path());
+        assert_eq!(missing.totals(), None);
+        let why = missing.why().unwrap();
+        assert!(why.contains(FILE) && why.contains("modprobe nf_conntrack_netlink"), "{why}");
+        fs::create_dir_all(root.path().join("proc/net/stat")).unwrap();
+        fs::write(root.path().join(FILE), "").unwrap();
+        // A file that a container's runtime masks reads empty.
+        let why = Stats::default().read(root.path()).why().unwrap().to_owned();
+        assert!(why.contains("no column \"drop\""), "{why}");
     }
 }

@@ -17,6 +17,7 @@ pub(super) fn estimate(count: u64, max: u64, growth: f64) -> Estimate {
         forecast: count + (growth * 10.0) as u64,
         time_to_full: None,
         table_full: 0,
+        entries: count,
         chains: None,
         resize_stall: ResizeCost::default().stall(count),
         entry_bytes: 320,

@@ -1,13 +1,18 @@
 //! From what the guard starts with, and from what a tick read and estimated, to the status's figures.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::reporter::Start;
 use super::signals;
-use super::status::{Drops, FORMAT, Forecast, LimitsInForce, Status, Table};
+use super::status::{Drops, FORMAT, Forecast, LimitsInForce, SignalNow, StatisticsNow, Status, Table};
+use crate::kernel::Signal;
 use crate::model::Estimate;
-use crate::observe::{Sample, StatTotals};
+use crate::observe::{HookTotals, Sample, StatTotals};
 use crate::policy::table_bytes;
+
+/// The source of a figure that no hook supplies.
+const STATISTICS: &str = "statistics";
 
 /// The status before the first tick.
 pub(super) fn start(start: &Start<'_>) -> Status {
@@ -23,6 +28,7 @@ pub(super) fn start(start: &Start<'_>) -> Status {
         forecast: Forecast { horizon_ms: millis(start.horizon), ..Forecast::default() },
         chains: None,
         drops: Drops::default(),
+        statistics: statistics(start.found),
         back_end: signals::back_end(&start.hooks),
         counted: None,
         resizes: Vec::new(),
@@ -68,26 +74,51 @@ pub(super) fn forecast(estimate: &Estimate, horizon_ms: u64) -> Forecast {
     }
 }
 
-/// Losses since the first reading.
-pub(super) fn drops(origin: &Sample, now: &Sample) -> Drops {
-    let since = |of: fn(&StatTotals) -> u64| of(&now.stats).saturating_sub(of(&origin.stats));
-    let (drop, insert_failed) = (since(|stats| stats.drop), since(|stats| stats.insert_failed));
-    let chain_too_long = since(|stats| stats.chain_too_long);
-    let refused = |sample: &Sample| Some(sample.hooks.as_ref()?.table_full?.refused);
-    let table_full = match (refused(origin), refused(now)) {
-        (Some(before), Some(after)) => after.saturating_sub(before),
-        // A lost clash counts as `insert_failed` too; a chain that is too long as that, but not as `drop`.
-        _ => drop.saturating_sub(insert_failed.saturating_sub(chain_too_long)),
+/// Losses since the first reading. `signals` says by which hooks.
+pub(super) fn drops(origin: &Sample, now: &Sample, signals: &[SignalNow]) -> Drops {
+    let mut sources = BTreeMap::new();
+    let mut from = |name: &str, source: &str, figure: Option<u64>| {
+        if figure.is_some() {
+            sources.insert(name.to_owned(), source.to_owned());
+        }
+        figure
     };
-    Drops {
-        table_full,
+    let readings = origin.stats.totals().zip(now.stats.totals());
+    let mut statistic = |name: &str, figure: fn(&StatTotals, &StatTotals) -> u64| {
+        from(name, STATISTICS, readings.map(|(before, after)| figure(before, after)))
+    };
+    let mut drops = Drops {
+        table_full: statistic("table_full", |before, after| after.refused_since(before)),
+        clash_lost: statistic("clash_lost", |before, after| after.clashes_lost_since(before)),
+        chain_too_long: statistic("chain_too_long", |b, a| a.chain_too_long.saturating_sub(b.chain_too_long)),
         // Not the hook's: that counts the flows for which room was made, not the entries that had to go.
-        early_drop: since(|stats| stats.early_drop),
-        drop,
-        insert_failed,
-        chain_too_long,
-        invalid: since(|stats| stats.invalid),
+        early_drop: statistic("early_drop", |before, after| after.early_drop.saturating_sub(before.early_drop)),
+        invalid: statistic("invalid", |before, after| after.invalid.saturating_sub(before.invalid)),
+        icmp_error: statistic("icmp_error", |before, after| after.icmp_error.saturating_sub(before.icmp_error)),
+        clash_resolved: statistic("clash_resolved", |b, a| a.clash_resolved.saturating_sub(b.clash_resolved)),
+        drop: statistic("drop", |before, after| after.drop.saturating_sub(before.drop)),
+        insert_failed: statistic("insert_failed", |b, a| a.insert_failed.saturating_sub(b.insert_failed)),
+        sources: BTreeMap::new(),
+    };
+    // The hooks know without a doubt, and in all namespaces.
+    let hooked = |signal: Signal, figure: fn(&HookTotals) -> Option<u64>| {
+        let back_end = signals.iter().find(|row| row.signal == signal.name())?.back_end.as_deref()?;
+        let (before, after) = (figure(origin.hooks.as_ref()?)?, figure(now.hooks.as_ref()?)?);
+        Some((back_end, after.saturating_sub(before)))
+    };
+    if let Some((back_end, refused)) = hooked(Signal::TableFull, |totals| Some(totals.table_full?.refused)) {
+        drops.table_full = from("table_full", back_end, Some(refused));
     }
+    if let Some((back_end, lost)) = hooked(Signal::Clashes, |totals| Some(totals.clashes?.lost)) {
+        drops.clash_lost = from("clash_lost", back_end, Some(lost));
+    }
+    drops.sources = sources;
+    drops
+}
+
+/// Through what the statistics are read.
+pub(super) fn statistics(sample: &Sample) -> StatisticsNow {
+    StatisticsNow { source: sample.stats.source().map(Into::into), why: sample.stats.why().map(Into::into) }
 }
 
 /// Which of the figures are not measured but estimated, by their places in the JSON.
@@ -96,14 +127,17 @@ pub(super) fn estimated(status: &Status) -> Vec<String> {
     if !status.back_end.measured {
         places.push("forecast.growth_per_s");
     }
-    if status.counted.as_ref().is_none_or(|counted| counted.made_room.is_none()) {
-        places.push("drops.table_full");
-    }
+    let by_statistics = |cause: &str| status.drops.sources.get(cause).is_some_and(|source| source == STATISTICS);
+    let causes = [("table_full", "drops.table_full"), ("clash_lost", "drops.clash_lost")];
+    places.extend(causes.into_iter().filter(|(cause, _)| by_statistics(cause)).map(|(_, place)| place));
     if status.chains.is_some_and(|chains| chains.one_in > 1) {
         places.extend(["chains.mean", "chains.p50", "chains.p99", "chains.max"]);
     }
     if status.counted.as_ref().is_some_and(|counted| !counted.refused.is_empty()) {
         places.push("counted.refused");
+    }
+    if !status.resizes.is_empty() {
+        places.push("resizes.*.entries");
     }
     places.into_iter().map(str::to_owned).collect()
 }

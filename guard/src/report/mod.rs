@@ -25,7 +25,9 @@ pub use reporter::{Mode, Reporter, Start};
 pub use resizes::Resize;
 pub use restored::{all_back, finish_later, log_restored, restored_line};
 pub use server::{Answers, Error as ServerError, Guarding, Server};
-pub use status::{BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, SignalNow, Status, Table};
+pub use status::{
+    BackEnd, ChangeMade, Drops, FORMAT, Forecast, HeldNow, LimitsInForce, SignalNow, StatisticsNow, Status, Table,
+};
 pub use waiting::{Answer, Waiting};
 
 /// Where the daemon answers: fixed, because there is one guard on a host.

@@ -115,23 +115,22 @@ impl Reporter {
 
     /// A tick that read and decided.
     pub fn tick(&mut self, sample: &Sample, estimate: &Estimate, plan: &Plan, outcomes: Vec<Outcome>) {
-        let origin = self.origin.get_or_insert_with(|| sample.clone());
-        let drops = figures_of::drops(origin, sample);
         let uptime_ms = millis(self.started.elapsed());
         self.tell_chains(estimate);
         let (counted, resized) = match &sample.hooks {
             Some(totals) => {
                 self.refused.add(sample.at, &totals.refused);
-                (Some(Counted::new(totals, &self.refused)), self.resizes.told(&totals.resizes))
+                (Some(Counted::new(totals, &self.refused)), self.resizes.told(&totals.resizes, estimate.entries))
             }
             None => (None, Vec::new()),
         };
         self.resizes.wrote(&outcomes);
         let news: Vec<Outcome> = outcomes.into_iter().filter(|outcome| self.is_news(outcome)).collect();
-        let mut status = self.lock();
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.uptime_ms = uptime_ms;
         status.at_ms = millis(sample.at);
-        status.drops = drops;
+        status.drops = figures_of::drops(self.origin.get_or_insert_with(|| sample.clone()), sample, &status.signals);
+        status.statistics = figures_of::statistics(sample);
         status.table = figures_of::table(sample, status.table.peak_count);
         status.bounds.memory_in_use = figures_of::memory(sample.table.count, sample);
         status.bounds.memory_at_max = figures_of::memory(sample.table.max, sample);

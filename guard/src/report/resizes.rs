@@ -32,6 +32,9 @@ pub struct Resize {
     pub from: Option<u64>,
     /// Buckets after, or those asked for.
     pub to: Option<u64>,
+    /// Entries whose two tuples it moved: as many as were in the table when the guard looked next, those of all network
+    /// namespaces as far as they are known. Always estimated.
+    pub entries: u64,
     /// Why it failed.
     pub error: Option<String>,
 }
@@ -66,15 +69,15 @@ impl Resizes {
         }));
     }
 
-    /// The events of one reading; others' resizes are logged.
-    pub fn told(&mut self, events: &[ResizeEvent]) -> Vec<Resize> {
-        let told = events.iter().map(|event| self.one(event)).collect();
+    /// The events of one reading, with so many entries in the table; others' resizes are logged.
+    pub fn told(&mut self, events: &[ResizeEvent], entries: u64) -> Vec<Resize> {
+        let told = events.iter().map(|event| self.one(event, entries)).collect();
         // An own write whose event did not come with the reading after it was refused before the function.
         self.written.clear();
         told
     }
 
-    fn one(&mut self, event: &ResizeEvent) -> Resize {
+    fn one(&mut self, event: &ResizeEvent, entries: u64) -> Resize {
         let place = self.written.iter().position(|written| match written {
             Written::Buckets(buckets) => event.result >= 0 && Some(*buckets) == event.to,
             Written::Failed => event.result < 0,
@@ -87,7 +90,10 @@ impl Resizes {
             let comm = &event.comm;
             match &error {
                 None => {
-                    info!(comm, pid, cgroup, took, "somebody else resized the hash table from {from} to {to} buckets");
+                    info!(
+                        comm,
+                        pid, cgroup, took, entries, "somebody else resized the hash table from {from} to {to} buckets"
+                    );
                 }
                 Some(error) => info!(comm, pid, cgroup, error, "somebody else could not resize the hash table"),
             }
@@ -101,6 +107,8 @@ impl Resizes {
             cgroup: event.cgroup,
             from: event.from,
             to: event.to,
+            // One that failed moved nothing.
+            entries: if error.is_some() { 0 } else { entries },
             error,
         }
     }
@@ -149,7 +157,7 @@ mod tests {
     fn own_resizes_are_known_by_what_was_written_or_by_the_process() {
         let applied = |read_back| Effect::Applied { read_back, took: Duration::ZERO };
         let own = |resizes: &mut Resizes, events: &[ResizeEvent]| -> Vec<bool> {
-            resizes.told(events).iter().map(|resize| resize.own).collect()
+            resizes.told(events, 0).iter().map(|resize| resize.own).collect()
         };
         let mut resizes = Resizes::default();
         assert_eq!(own(&mut resizes, &[event(1, 4096, 0), event(std::process::id(), 512, 0)]), [false, true]);
@@ -157,7 +165,7 @@ mod tests {
         let events = [event(1, 9999, 0), event(1, 4096, 0), event(1, 4096, 0)];
         assert_eq!(own(&mut resizes, &events), [false, true, false], "one write is one resize");
         resizes.wrote(&[wrote(Setting::Buckets, 4096, applied(4096))]);
-        resizes.told(&[]);
+        resizes.told(&[], 0);
         assert_eq!(own(&mut resizes, &[event(1, 4096, 0)]), [false], "a later one of the same size is not ours");
         resizes.wrote(&[wrote(Setting::Buckets, 4096, Effect::Advised)]);
         assert_eq!(own(&mut resizes, &[event(1, 4096, 0)]), [false]);
@@ -169,13 +177,13 @@ mod tests {
     #[test]
     fn a_failure_is_told_in_words_and_the_list_is_bounded() {
         let mut resizes = Resizes::default();
-        let failed = resizes.told(&[event(1, 4096, -libc::ENOMEM)]);
+        let failed = resizes.told(&[event(1, 4096, -libc::ENOMEM)], 9);
         assert_eq!(failed[0].error.as_deref(), Some("Out of memory"));
-        assert_eq!((failed[0].at_ms, failed[0].took_us), (3000, 140_000));
+        assert_eq!((failed[0].at_ms, failed[0].took_us, failed[0].entries), (3000, 140_000, 0));
         let mut list = failed;
         for to in 0..40 {
-            keep(&mut list, resizes.told(&[event(1, to, 0)]));
+            keep(&mut list, resizes.told(&[event(1, to, 0)], 9));
         }
-        assert_eq!((list.len(), list.last().unwrap().to), (KEPT, Some(39)));
+        assert_eq!((list.len(), list[15].to, list[15].entries), (KEPT, Some(39), 9));
     }
 }

@@ -3,6 +3,8 @@
 //! (`CLOCK_BOOTTIME`). A figure that is not measured here is `null`, never 0, or it is estimated and named in
 //! `estimated`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::brake::PausedNow;
@@ -36,8 +38,10 @@ pub struct Status {
     pub forecast: Forecast,
     /// Hash chains over the last 10 s; `null` where none was measured in that time.
     pub chains: Option<ChainStats>,
-    /// New flows and entries lost since the guard started.
+    /// New flows, packets and entries lost since the guard started.
     pub drops: Drops,
+    /// Through what the kernel's statistics are read.
+    pub statistics: StatisticsNow,
     /// What the eBPF programs counted; `null` where there are none.
     pub counted: Option<Counted>,
     /// The last 16 resizes of the hash table, the guard's own among them, oldest first; by hook only.
@@ -94,22 +98,42 @@ pub struct Forecast {
     pub time_to_full_ms: Option<u64>,
 }
 
-/// Losses since the guard started.
+/// Losses since the guard started, by cause. Hooks count those of all network namespaces, the kernel's statistics those of
+/// this one. `null` where neither tells.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drops {
-    /// New flows refused because the table was full. By hook in all namespaces; without it estimated for this one, as
-    /// `drop` less the lost clashes.
-    pub table_full: u64,
-    /// The kernel's statistic `early_drop`: entries evicted to make room.
-    pub early_drop: u64,
-    /// The kernel's statistic `drop`: table full, out of memory, or a lost clash.
-    pub drop: u64,
-    /// Inserts that failed: a lost clash or a chain that was too long.
-    pub insert_failed: u64,
-    /// Inserts refused for the length of the chain; counted in `insert_failed` as well.
-    pub chain_too_long: u64,
-    /// Packets that no tracker accepted.
-    pub invalid: u64,
+    /// New flows refused because the table was full. By hook; without it estimated from the statistics, as `drop` less the
+    /// lost clashes.
+    pub table_full: Option<u64>,
+    /// Packets dropped because another one of their flow was confirmed first. By hook; without it estimated from the
+    /// statistics, as `insert_failed` less `chain_too_long`.
+    pub clash_lost: Option<u64>,
+    /// Inserts refused for the length of the chain (`chaintoolong`); those of packets count as `insert_failed` as well. 0
+    /// on kernels that have no such limit.
+    pub chain_too_long: Option<u64>,
+    /// Entries evicted to make room (`early_drop`). No new flow was lost by it.
+    pub early_drop: Option<u64>,
+    /// Packets that no tracker accepted. They go on, as INVALID.
+    pub invalid: Option<u64>,
+    /// ICMP messages that are broken, or quote what cannot be (`icmp_error`). They go on, as INVALID.
+    pub icmp_error: Option<u64>,
+    /// Packets that met another one of their flow and went through all the same (`clashres`).
+    pub clash_resolved: Option<u64>,
+    /// The statistic `drop`: table full, out of memory, or a lost clash.
+    pub drop: Option<u64>,
+    /// The statistic `insert_failed`: a lost clash or a chain that was too long.
+    pub insert_failed: Option<u64>,
+    /// What each of these comes from: `fentry/fexit` or `kprobe` (by hook), or `statistics`.
+    pub sources: BTreeMap<String, String>,
+}
+
+/// The kernel's statistics of this network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatisticsNow {
+    /// `proc` (`/proc/net/stat/nf_conntrack`) or `ctnetlink`; `null`: neither can be read.
+    pub source: Option<String>,
+    /// Why not what comes first.
+    pub why: Option<String>,
 }
 
 /// Where the figures come from.

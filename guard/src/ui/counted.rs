@@ -43,24 +43,28 @@ pub(super) fn skew(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     Ok(())
 }
 
-/// Drops and their kin.
+/// Drops and their kin: what hooks count first, then what only the kernel's statistics tell.
 pub(super) fn lost(status: &Status) -> String {
     let drops = &status.drops;
     let counted = status.counted.as_ref();
     let figure = |figure: Option<u64>| figure.map_or_else(|| "?".into(), grouped);
     let mut rows = right_figures();
-    rows.row(["table full", &marked(status, "drops.table_full", &grouped(drops.table_full)), "refused"]);
+    rows.row(["table full", &marked(status, "drops.table_full", &figure(drops.table_full)), "refused"]);
     rows.row(["made room", &figure(counted.and_then(|counted| counted.made_room)), "flows"]);
-    rows.row(["evicted", &grouped(drops.early_drop), "entries"]);
+    rows.row(["clashes lost", &marked(status, "drops.clash_lost", &figure(drops.clash_lost)), "packets"]);
     let clashes = counted.and_then(|counted| counted.clashes);
-    rows.row(["clashes lost", &figure(clashes.map(|clashes| clashes.lost)), "packets"]);
-    rows.row(["resolved", &figure(clashes.map(|clashes| clashes.resolved)), "packets"]);
+    let resolved = clashes.map(|clashes| clashes.resolved).or(drops.clash_resolved);
+    rows.row(["resolved", &figure(resolved), "packets"]);
     rows.row(["reply-only", &figure(clashes.and_then(|clashes| clashes.reply_only)), "of them"]);
-    rows.row(["chain too long", &grouped(drops.chain_too_long), "refused"]);
-    rows.row(["invalid", &grouped(drops.invalid), "packets"]);
-    rows.row(["drop", &grouped(drops.drop), "statistic"]);
-    rows.row(["insert failed", &grouped(drops.insert_failed), "statistic"]);
-    format!("Drops and clashes since the start\n{rows}")
+    let mut statistics = right_figures();
+    statistics.row(["evicted", &figure(drops.early_drop), "entries"]);
+    statistics.row(["chain too long", &figure(drops.chain_too_long), "refused"]);
+    statistics.row(["invalid", &figure(drops.invalid), "packets"]);
+    statistics.row(["ICMP errors", &figure(drops.icmp_error), "packets"]);
+    statistics.row(["drop", &figure(drops.drop), "packets"]);
+    statistics.row(["insert failed", &figure(drops.insert_failed), "packets"]);
+    let source = status.statistics.source.as_deref().unwrap_or("not to be had");
+    format!("Drops and clashes since the start\n{rows}From the kernel's statistics ({source})\n{statistics}")
 }
 
 /// Who opens flows.
@@ -127,11 +131,13 @@ pub(super) fn resizes(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     }
     writeln!(f, "Resizes")?;
     for resize in status.resizes.iter().rev().take(RESIZES) {
-        let Resize { at_ms, took_us, own, pid, comm, cgroup, from, to, error } = resize;
+        let Resize { at_ms, took_us, own, pid, comm, cgroup, from, to, entries, error } = resize;
         let ago = ms(status.at_ms.saturating_sub(*at_ms));
         let [from, to] = [from, to].map(|buckets| buckets.map_or_else(|| "?".into(), grouped));
         let took = time(std::time::Duration::from_micros(*took_us));
-        let result = error.as_ref().map_or_else(|| format!("in {took}"), |error| format!("failed: {error}"));
+        let entries = marked(status, "resizes.*.entries", &grouped(*entries));
+        let moved = || format!("{entries} entries in {took}");
+        let result = error.as_ref().map_or_else(moved, |error| format!("failed: {error}"));
         let who = if *own { "by the guard".into() } else { format!("by {comm} (process {pid}, cgroup {cgroup})") };
         writeln!(f, "  {ago} ago  {from} -> {to}  {result}  {who}")?;
     }

@@ -135,6 +135,10 @@ fn back_end(status: &Status) -> String {
         let reason = status.back_end.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         rows.row([status.back_end.name.as_str(), &format!("readings only{reason}")]);
     }
+    if let Some(why) = &status.statistics.why {
+        let source = status.statistics.source.as_deref().unwrap_or("off");
+        rows.row([source, &format!("the kernel's statistics: {why}")]);
+    }
     let missed = status.counted.as_ref().map_or(0, |counted| counted.missed);
     if missed > 0 {
         let missed = grouped(missed);

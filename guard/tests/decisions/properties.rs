@@ -6,7 +6,8 @@ use std::time::Duration;
 use conntrack_guard::config::Policy;
 use conntrack_guard::model::{Estimate, InState, Load, Model, Outlook, ResizeCost};
 use conntrack_guard::observe::{
-    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading, Timeout, Timeouts,
+    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, Statistics, TableFull, TableReading, Timeout,
+    Timeouts,
 };
 use conntrack_guard::policy::{Host, InForce, Limits, Phase, Plan, Rule, Setting, State, bounds, decide, next_tick};
 use proptest::prelude::*;
@@ -68,16 +69,24 @@ prop_compose! {
     fn sample()(
         at in moment(),
         table in table(),
-        stats in proptest::array::uniform5(number()),
+        stats in proptest::array::uniform7(number()),
         hooks in proptest::option::of(hooks()),
         memory in proptest::array::uniform2(number()),
         entry_bytes in number(),
     ) -> Sample {
-        let [drop, early_drop, insert_failed, chain_too_long, invalid] = stats;
+        let [drop, early_drop, insert_failed, chain_too_long, clash_resolved, invalid, icmp_error] = stats;
         Sample {
             at,
             table,
-            stats: StatTotals { drop, early_drop, insert_failed, chain_too_long, invalid },
+            stats: Statistics::Proc(StatTotals {
+                drop,
+                early_drop,
+                insert_failed,
+                chain_too_long,
+                clash_resolved,
+                invalid,
+                icmp_error,
+            }),
             hooks,
             memory: Memory { total: memory[0], available: memory[1], pressure: None },
             entry_bytes,
@@ -145,6 +154,7 @@ prop_compose! {
             forecast,
             time_to_full,
             table_full,
+            entries: table.count,
             chains: None,
             resize_stall: ResizeCost::default().stall(table.count),
             entry_bytes,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use conntrack_guard::config::Policy;
 use conntrack_guard::model::Model;
-use conntrack_guard::observe::{Destroys, HookTotals, Memory, Sample, StatTotals, TableFull, TableReading, Timeouts};
+use conntrack_guard::observe::{Destroys, HookTotals, Memory, Sample, TableFull, TableReading, Timeouts};
 use conntrack_guard::policy::{Host, InForce, Limits, Plan, Setting, State, bounds, decide, next_tick};
 
 pub const MEMORY: Memory = Memory { total: 64 << 30, available: 32 << 30, pressure: None };
@@ -12,15 +12,7 @@ pub const ENTRY_BYTES: u64 = 320;
 
 /// A sample without hooks.
 pub fn sample(at: Duration, table: TableReading) -> Sample {
-    Sample {
-        at,
-        table,
-        stats: StatTotals::default(),
-        hooks: None,
-        memory: MEMORY,
-        entry_bytes: ENTRY_BYTES,
-        ..Sample::default()
-    }
+    Sample { at, table, hooks: None, memory: MEMORY, entry_bytes: ENTRY_BYTES, ..Sample::default() }
 }
 
 pub fn host(table: TableReading) -> Host {

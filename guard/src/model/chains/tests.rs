@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::observe::{CHAIN_LENGTHS, HookTotals, Memory, StatTotals, TableReading};
+use crate::model::entries::Entries;
+use crate::observe::{CHAIN_LENGTHS, Destroys, HookTotals, Memory, StatTotals, Statistics, TableReading};
 
 /// A sample with these chains in both histograms together: `(length, chains)`.
 fn sample(millis: u64, count: u64, original: &[(usize, u64)], reply: &[(usize, u64)]) -> Sample {
@@ -16,7 +17,7 @@ fn sample(millis: u64, count: u64, original: &[(usize, u64)], reply: &[(usize, u
     Sample {
         at: Duration::from_millis(millis),
         table: TableReading { max: 8192, buckets: 1024, count },
-        stats: StatTotals::default(),
+        stats: Statistics::Proc(StatTotals::default()),
         hooks: Some(HookTotals { chains: Some(chains), ..HookTotals::default() }),
         memory: Memory::default(),
         entry_bytes: 384,
@@ -25,8 +26,8 @@ fn sample(millis: u64, count: u64, original: &[(usize, u64)], reply: &[(usize, u
 }
 
 fn last(samples: &[Sample]) -> Option<ChainStats> {
-    let mut recent = RecentChains::default();
-    samples.iter().map(|sample| recent.add(sample)).last().unwrap()
+    let (mut recent, mut entries) = (RecentChains::default(), Entries::default());
+    samples.iter().map(|sample| recent.add(sample, entries.known(sample))).last().unwrap()
 }
 
 /// Chains as an even hash would spread so many around this mean, rounded.
@@ -70,7 +71,7 @@ fn the_window_forgets_what_is_older_than_ten_seconds() {
 fn many_ticks_a_second_are_kept_together() {
     let mut recent = RecentChains::default();
     for tick in 0..2000 {
-        recent.add(&sample(tick * 50, 2048, &[(4, tick)], &[]));
+        recent.add(&sample(tick * 50, 2048, &[(4, tick)], &[]), 2048);
     }
     assert!(recent.parts.len() <= 12 && recent.parts.iter().all(|part| part.loads.len() <= 20), "{recent:?}");
 }

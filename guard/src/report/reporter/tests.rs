@@ -1,11 +1,12 @@
 //! What is told when, and once.
 
+use super::super::status::Drops;
 use super::*;
 use crate::kernel::{BackEnd, Signal};
 use crate::model::ChainStats;
 use crate::observe::{
-    Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, StatTotals, TableFull,
-    TableReading,
+    Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, StatTotals, Statistics,
+    TableFull, TableReading,
 };
 use crate::policy::{Range, Rule};
 use std::collections::BTreeMap;
@@ -25,7 +26,11 @@ pub(crate) fn measured() -> Status {
     let found = sample(1, 4_000);
     let mut reporter = started(&found, Ok(&rows));
     let mut first = found.clone();
-    first.hooks = Some(HookTotals { table_full: Some(TableFull::default()), ..HookTotals::default() });
+    first.hooks = Some(HookTotals {
+        table_full: Some(TableFull::default()),
+        clashes: Some(Clashes::default()),
+        ..HookTotals::default()
+    });
     reporter.tick(&first, &estimate(&first), &Plan::default(), Vec::new());
     let mut now = sample(61, 4_000);
     now.hooks = Some(totals());
@@ -117,7 +122,7 @@ pub(crate) fn sample(seconds: u64, count: u64) -> Sample {
     Sample {
         at: Duration::from_secs(seconds),
         table: TableReading { max: 65_536, buckets: 16_384, count },
-        stats: StatTotals { drop: seconds, early_drop: 2 * seconds, ..StatTotals::default() },
+        stats: Statistics::Proc(StatTotals { drop: seconds, early_drop: 2 * seconds, ..StatTotals::default() }),
         hooks: None,
         memory: Memory { total: 4 << 30, available: 2 << 30, pressure: None },
         entry_bytes: 384,
@@ -135,6 +140,7 @@ fn estimate(sample: &Sample) -> Estimate {
         forecast: 12_120,
         time_to_full: Some(Duration::from_secs(75)),
         table_full: 0,
+        entries: sample.table.count,
         chains: None,
         resize_stall: Duration::from_millis(3),
         entry_bytes: sample.entry_bytes,
@@ -192,7 +198,7 @@ fn drops_count_from_the_first_tick_and_peak_stays() {
     let high = sample(5, 900);
     reporter.tick(&high, &estimate(&high), &Plan::default(), Vec::new());
     let status = tick(&mut reporter, 7, &Plan::default(), None);
-    assert_eq!((status.drops.drop, status.drops.early_drop, status.drops.table_full), (2, 4, 2));
+    assert_eq!((status.drops.drop, status.drops.early_drop, status.drops.table_full), (Some(2), Some(4), Some(2)));
     assert_eq!((status.table.count, status.table.peak_count), (10, 900));
 }
 
@@ -246,7 +252,10 @@ fn the_json_is_what_is_documented() {
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status());
 
     let json = serde_json::to_value(measured()).unwrap();
-    assert_eq!(json["drops"]["table_full"], 1_234_567);
+    assert_eq!((&json["drops"]["table_full"], &json["drops"]["clash_lost"]), (&1_234_567.into(), &7.into()));
+    let sources = &json["drops"]["sources"];
+    assert_eq!((&sources["table_full"], &sources["clash_lost"]), (&"fentry/fexit".into(), &"fentry/fexit".into()));
+    assert_eq!((&sources["chain_too_long"], &sources["invalid"]), (&"statistics".into(), &"statistics".into()));
     assert_eq!(json["counted"]["namespaces"]["namespaces"][0]["inode"], 4_026_531_840_u64);
     assert_eq!(json["counted"]["ends"][0]["last_state"], "TIME_WAIT");
     assert_eq!(json["counted"]["one_in"], 64);
@@ -261,14 +270,14 @@ fn what_is_estimated_says_so() {
     for place in ["forecast.growth_per_s", "drops.table_full"] {
         assert!(estimated(status(), place) && !estimated(measured(), place), "{place}");
     }
-    for place in ["chains.p99", "counted.refused"] {
+    for place in ["chains.p99", "counted.refused", "resizes.*.entries"] {
         assert!(!estimated(status(), place) && estimated(measured(), place), "{place}");
     }
     // Each names a figure that is there.
     for status in [status(), measured()] {
         let json = serde_json::to_value(&status).unwrap();
         for place in &status.estimated {
-            let pointer = format!("/{}", place.replace('.', "/"));
+            let pointer = format!("/{}", place.replace('*', "0").replace('.', "/"));
             assert!(json.pointer(&pointer).is_some(), "{place}");
         }
     }
@@ -279,9 +288,32 @@ fn without_hooks_lost_clashes_are_no_refused_flows() {
     let mut reporter = reporter();
     tick(&mut reporter, 0, &Plan::default(), None);
     let mut later = sample(9, 10);
-    later.stats = StatTotals { drop: 30, early_drop: 0, insert_failed: 25, chain_too_long: 5, invalid: 0 };
+    let totals = StatTotals { drop: 30, insert_failed: 25, chain_too_long: 5, ..StatTotals::default() };
+    later.stats = Statistics::Ctnetlink { totals, why: "no file".into() };
     reporter.tick(&later, &estimate(&later), &Plan::default(), Vec::new());
-    assert_eq!(reporter.lock().drops.table_full, 10);
+    let status = reporter.lock().clone();
+    let drops = &status.drops;
+    assert_eq!((drops.table_full, drops.clash_lost, drops.chain_too_long), (Some(10), Some(20), Some(5)));
+    for estimated in ["drops.table_full", "drops.clash_lost"] {
+        assert!(status.estimated.iter().any(|place| place == estimated), "{estimated}");
+    }
+    assert!(drops.sources.values().all(|source| source == "statistics"), "{drops:?}");
+    assert_eq!(
+        (status.statistics.source.as_deref(), status.statistics.why.as_deref()),
+        (Some("ctnetlink"), Some("no file"))
+    );
+}
+
+#[test]
+fn what_neither_hook_nor_statistic_tells_is_unknown_and_not_none() {
+    let mut reporter = reporter();
+    let mut found = sample(1, 10);
+    found.stats = Statistics::Missing { why: "neither".into() };
+    reporter.tick(&found, &estimate(&found), &Plan::default(), Vec::new());
+    let status = reporter.lock().clone();
+    assert_eq!(status.drops, Drops::default());
+    assert!(!status.estimated.iter().any(|place| place.starts_with("drops")));
+    assert_eq!((status.statistics.source, status.statistics.why.as_deref()), (None, Some("neither")));
 }
 
 #[test]
