@@ -55,10 +55,18 @@ impl Signal {
             Self::Inserts => "the rate of new entries, which no statistic has, is unknown",
             Self::Chains => "how long the hash chains are is unknown, and so is an attack on them",
             Self::Destroys => "the rate at which entries go, and how they ended, is unknown",
-            Self::TableFull => "seen only in the statistic \"drop\", together with lost clashes",
+            Self::TableFull | Self::Clashes => "estimated from the statistics",
             Self::RefusedFlows => "whose flows a full table refuses is unknown",
-            Self::Clashes => "seen only in the statistics \"insert_failed\" and \"clashres\"",
             Self::Resizes => "who resizes the table, and how long it stalls, is unknown",
+        }
+    }
+
+    /// How the kernel's statistics of this namespace stand in for it, where they can.
+    pub fn estimated(self) -> Option<&'static str> {
+        match self {
+            Self::TableFull => Some("\"drop\" less the lost clashes"),
+            Self::Clashes => Some("\"insert_failed\" less \"chaintoolong\", and \"clashres\""),
+            _ => None,
         }
     }
 }

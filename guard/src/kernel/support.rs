@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Attached, Hooks, Options, Signal};
-use crate::observe::{memory, stats, table};
+use super::{Attached, BackEnd, Hooks, Options, Signal};
+use crate::observe::{Statistics, memory, stats, table};
 
 /// One row of `conntrack-guard support`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -14,10 +14,37 @@ pub struct Row {
     pub name: &'static str,
     /// Where it comes from or goes to; `None`: it cannot be had here.
     pub back_end: Option<&'static str>,
+    /// Each back end that could supply the signal, the best first. Empty for settings.
+    pub back_ends: Vec<Tried>,
     /// What is lost without it, or by taking the next best back end.
     pub lost: Option<String>,
     /// Why it is so, and what would mend it.
     pub why: Option<String>,
+}
+
+/// One back end of one signal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tried {
+    /// The back end.
+    pub back_end: &'static str,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// Why it does not work, or what it does not do as well.
+    pub why: Option<String>,
+}
+
+/// What came of trying a back end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It works, and the guard takes it.
+    Taken,
+    /// It works; a better one is taken.
+    Works,
+    /// It gives an estimate, taken where nothing measures.
+    Estimates,
+    /// It does not work here.
+    No,
 }
 
 /// The whole answer.
@@ -29,49 +56,123 @@ pub struct Support {
     pub settings: Vec<Row>,
 }
 
-/// Tries everything and leaves nothing: the programs are attached for a moment.
+/// Tries everything and leaves nothing: the programs are attached for a moment, by each back end.
 pub fn probe(root: &Path, options: Options) -> Support {
     Support { signals: signals(root, options), settings: settings(root) }
 }
 
 fn signals(root: &Path, options: Options) -> Vec<Row> {
-    let attached = Hooks::attach(options);
-    let hook = |signal: Signal| match &attached {
-        Err(error) => Row::off(signal.name(), signal.lost(), error.to_string()),
-        Ok(hooks) => match hooks.signals().iter().find(|row| row.signal == signal) {
-            Some(Attached { back_end: Some(back_end), why, .. }) => {
-                // What this one cannot do as well as a better one is little: it costs more.
-                let why = (!why.is_empty()).then(|| why.join("; "));
-                Row { why, ..Row::here(signal.name(), back_end.name()) }
-            }
-            row => Row::off(signal.name(), signal.lost(), row.map(|row| row.why.join("; ")).unwrap_or_default()),
-        },
-    };
-    let file = |name, file: &str, lost| match std::fs::read(root.join(file)) {
-        Ok(_) => Row::here(name, "proc"),
-        Err(why) => Row::off(name, lost, format!("/{file}: {why}")),
-    };
-    let mut rows: Vec<Row> = Signal::ALL.into_iter().map(hook).collect();
+    let statistics = stats::Stats::default().read(root);
+    let programs = Programs::attach(options);
+    let mut rows: Vec<Row> = Signal::ALL.into_iter().map(|signal| programs.row(signal, &statistics)).collect();
     let on = |signal: Signal| rows.iter().any(|row| row.name == signal.name() && row.back_end.is_some());
     let measured = on(Signal::Inserts) && on(Signal::Destroys);
-    let mut growth = Row::here("growth", if measured { "inserts - destroys" } else { "proc" });
+    let mut growth = Row::by("growth", if measured { "inserts - destroys" } else { "proc" });
     if !measured {
         growth.lost = Some("estimated from the count at each tick: a burst between two ticks is not seen".to_owned());
     }
+    let file = |name, file: &str, lost| match std::fs::read(root.join(file)) {
+        Ok(_) => Row::by(name, "proc"),
+        Err(why) => Row::off(name, lost, format!("/{file}: {why}")),
+    };
+    rows.extend(BY_STATISTICS.map(|(name, lost)| by_statistics(name, lost, &statistics)));
     rows.extend([
         growth,
         file("entries", "proc/sys/net/netfilter/nf_conntrack_count", "the guard cannot run"),
-        file("statistics", stats::FILE, "drops by cause are unknown (CONFIG_NF_CONNTRACK_PROCFS)"),
         file("entry size", memory::SLABINFO, "the usual size of an entry is taken"),
     ]);
     rows
+}
+
+/// What only the statistics tell, and what is lost without them. A hook on the functions would tax each packet or each
+/// flow: `nf_conntrack_in` for the last two, `__nf_conntrack_confirm` for the chains.
+const BY_STATISTICS: [(&str, &str); 4] = [
+    ("evictions", "entries evicted for a full table are unknown"),
+    ("chain too long", "flows refused for a long chain are unknown"),
+    ("invalid", "packets that no tracker accepts are unknown"),
+    ("ICMP errors", "ICMP messages that cannot be used are unknown"),
+];
+
+fn by_statistics(name: &'static str, lost: &str, statistics: &Statistics) -> Row {
+    let why = statistics.why().map(str::to_owned);
+    let tried = |back_end, verdict, why| Tried { back_end, verdict, why };
+    // The source that comes first needs no reason; why the first does not do is the second one's.
+    if let Some(source) = statistics.source() {
+        let mut back_ends = vec![tried(source, Verdict::Taken, None)];
+        if why.is_some() {
+            back_ends.insert(0, tried("proc", Verdict::No, why.clone()));
+        }
+        return Row { back_ends, why, ..Row::by(name, source) };
+    }
+    let back_ends = vec![tried("statistics", Verdict::No, why.clone())];
+    Row { back_ends, ..Row::off(name, lost, why.unwrap_or_default()) }
+}
+
+/// What each back end with programs came to: as the guard takes them, and alone.
+struct Programs {
+    chosen: Result<Vec<Attached>, String>,
+    alone: Vec<(BackEnd, Result<Vec<Attached>, String>)>,
+}
+
+impl Programs {
+    fn attach(options: Options) -> Self {
+        let attach = |options| {
+            let hooks = Hooks::attach(options);
+            hooks.map(|hooks| hooks.signals().to_vec()).map_err(|error| error.to_string())
+        };
+        let chosen = attach(options);
+        let wanted =
+            BackEnd::WITH_PROGRAMS.into_iter().filter(|only| options.back_end.is_none_or(|wanted| wanted == *only));
+        let alone = |only| match options.back_end {
+            Some(_) => chosen.clone(),
+            None => attach(Options { back_end: Some(only), ..options }),
+        };
+        let alone = wanted.map(|only| (only, alone(only))).collect();
+        Self { chosen, alone }
+    }
+
+    fn row(&self, signal: Signal, statistics: &Statistics) -> Row {
+        let of = |rows: &[Attached]| rows.iter().find(|row| row.signal == signal).cloned();
+        let (taken, why) = match &self.chosen {
+            Err(error) => (None, vec![error.clone()]),
+            Ok(rows) => of(rows).map_or((None, Vec::new()), |row| (row.back_end, row.why)),
+        };
+        let mut back_ends: Vec<Tried> = self
+            .alone
+            .iter()
+            .map(|(back_end, rows)| {
+                let (works, why) = match rows {
+                    Err(error) => (false, vec![error.clone()]),
+                    Ok(rows) => of(rows).map_or((false, Vec::new()), |row| (row.back_end.is_some(), row.why)),
+                };
+                let verdict = match works {
+                    true if taken == Some(*back_end) => Verdict::Taken,
+                    true => Verdict::Works,
+                    false => Verdict::No,
+                };
+                let prefix = format!("{}: ", back_end.name());
+                let why = why.join("; ");
+                let why = why.strip_prefix(&prefix).unwrap_or(&why).to_owned();
+                Tried { back_end: back_end.name(), verdict, why: (!why.is_empty()).then_some(why) }
+            })
+            .collect();
+        if let (Some(how), Some(source)) = (signal.estimated(), statistics.source()) {
+            back_ends.push(Tried { back_end: source, verdict: Verdict::Estimates, why: Some(how.to_owned()) });
+        }
+        let why = (!why.is_empty()).then(|| why.join("; "));
+        match taken {
+            // What this one cannot do as well as a better one is little: it costs more.
+            Some(back_end) => Row { back_ends, why, ..Row::by(signal.name(), back_end.name()) },
+            None => Row { back_ends, ..Row::off(signal.name(), signal.lost(), why.unwrap_or_default()) },
+        }
+    }
 }
 
 fn settings(root: &Path) -> Vec<Row> {
     let setting = |name| {
         let path = root.join(table::DIRECTORY).join(name);
         match std::fs::OpenOptions::new().write(true).open(&path) {
-            Ok(_) => Row::here(name, "sysctl"),
+            Ok(_) => Row::by(name, "sysctl"),
             Err(why) => Row::off(name, "stays as it is", format!("{}: {why}", path.display())),
         }
     };
@@ -79,11 +180,11 @@ fn settings(root: &Path) -> Vec<Row> {
 }
 
 impl Row {
-    fn here(name: &'static str, back_end: &'static str) -> Self {
-        Self { name, back_end: Some(back_end), lost: None, why: None }
+    fn by(name: &'static str, back_end: &'static str) -> Self {
+        Self { name, back_end: Some(back_end), back_ends: Vec::new(), lost: None, why: None }
     }
 
     fn off(name: &'static str, lost: &str, why: String) -> Self {
-        Self { name, back_end: None, lost: Some(lost.to_owned()), why: Some(why) }
+        Self { name, back_end: None, back_ends: Vec::new(), lost: Some(lost.to_owned()), why: Some(why) }
     }
 }

@@ -96,8 +96,12 @@ impl Reporter {
                 warn!(reason, "no eBPF here: runs on proc readings; `conntrack-guard support` says what that loses");
             }
         }
+        let status = figures_of::start(start);
+        if status.statistics.why.is_some() {
+            signals::log_statistics(&status.statistics);
+        }
         Self {
-            status: Arc::new(Mutex::new(figures_of::start(start))),
+            status: Arc::new(Mutex::new(status)),
             started: Instant::now(),
             origin: None,
             refused: RecentlyRefused::default(),
@@ -130,7 +134,11 @@ impl Reporter {
         status.uptime_ms = uptime_ms;
         status.at_ms = millis(sample.at);
         status.drops = figures_of::drops(self.origin.get_or_insert_with(|| sample.clone()), sample, &status.signals);
-        status.statistics = figures_of::statistics(sample);
+        let statistics = figures_of::statistics(sample);
+        if statistics.source != status.statistics.source {
+            signals::log_statistics(&statistics);
+        }
+        status.statistics = statistics;
         status.table = figures_of::table(sample, status.table.peak_count);
         status.bounds.memory_in_use = figures_of::memory(sample.table.count, sample);
         status.bounds.memory_at_max = figures_of::memory(sample.table.max, sample);

@@ -2,7 +2,7 @@
 
 use tracing::{info, warn};
 
-use super::status::{BackEnd, SignalNow};
+use super::status::{BackEnd, SignalNow, StatisticsNow};
 use crate::kernel::{self, Attached, Signal};
 
 /// The growth's back end stands for the whole: it is what the decisions rest on.
@@ -45,5 +45,16 @@ pub(super) fn log(signals: &[Attached]) {
     info!("measured by eBPF programs: {}", on.collect::<Vec<_>>().join(", "));
     for row in signals.iter().filter(|row| row.back_end.is_none()) {
         warn!(reason = row.why.join("; "), "{} off: {}", row.signal.name(), row.signal.lost());
+    }
+}
+
+/// Through what the kernel's statistics are read, when that is not as it was.
+pub(super) fn log_statistics(now: &StatisticsNow) {
+    match (&now.source, &now.why) {
+        (Some(source), None) => info!("the kernel's statistics come from {source}"),
+        (Some(source), Some(reason)) => info!(reason, "the kernel's statistics come from {source}"),
+        (None, reason) => {
+            warn!(reason, "no statistics of the kernel: drops by cause are unknown where no hook counts them")
+        }
     }
 }

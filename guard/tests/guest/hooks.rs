@@ -3,10 +3,9 @@
 //! Each back end passes the same tests; `cargo xtask test --all` runs them on every kernel.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use bench::udp::Flows;
 use conntrack_guard::kernel::{BackEnd, Hooks, Options, Signal, Walk};
 use conntrack_guard::observe::{Destroys, HookTotals};
 
-use crate::kernel::{Table, dumped, eventually, module_references, run};
+use crate::kernel::{Table, dumped, eventually, insert_assured, module_references, run};
 
 /// Longest wait for the table to come to rest: dying entries are freed after an RCU grace period.
 const REST: Duration = Duration::from_secs(20);
@@ -52,6 +51,11 @@ macro_rules! back_end {
             #[test]
             fn drops_equal_the_kernels_statistics() {
                 super::drops($options);
+            }
+
+            #[test]
+            fn every_cause_of_drops_equals_the_kernels_statistics() {
+                crate::causes::every_cause($options);
             }
 
             #[test]
@@ -285,24 +289,6 @@ fn drops(options: Options) {
     assert_eq!(sent.sent - sent.arrived, full.refused - evicting.refused, "what was refused did not arrive");
     // One call of early_drop evicts one entry or more.
     assert!(full.made_room <= drops.evicted && drops.evicted > 0, "{full:?} {drops:?}");
-}
-
-/// ASSURED entries, which early_drop leaves alone.
-fn insert_assured(numbers: std::ops::Range<u16>) {
-    let mut load = Command::new("conntrack").args(["-R", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    let end = numbers.end;
-    let line = |n: u16| {
-        let (client, server) = (format!("10.98.{}.{}", n / 250, n % 250 + 1), "10.98.255.1");
-        format!(
-            "-I -p udp -s {client} -d {server} --sport 1000 --dport 53 -r {server} -q {client} --reply-port-src 53 \
-             --reply-port-dst 1000 -t 600 -u SEEN_REPLY,ASSURED\n"
-        )
-    };
-    let lines = numbers.map(line).collect::<Vec<_>>().concat();
-    load.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    assert!(load.wait().unwrap().success());
-    let assured = run("conntrack", &["-L", "-p", "udp"]).lines().filter(|line| line.contains("ASSURED")).count();
-    assert_eq!(assured, usize::from(end));
 }
 
 /// Samples tell where refused flows come from and how many they stand for; nothing samples while nothing is refused.

@@ -1,6 +1,6 @@
 //! The machine under test: its table, its programs, a guard on it.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -45,6 +45,24 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 /// Entries in a full dump, by the program that everybody uses for it.
 pub fn dumped() -> u64 {
     run("conntrack", &["-L"]).lines().count() as u64
+}
+
+/// ASSURED entries, which early_drop leaves alone.
+pub fn insert_assured(numbers: std::ops::Range<u16>) {
+    let mut load = Command::new("conntrack").args(["-R", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    let end = numbers.end;
+    let line = |n: u16| {
+        let (client, server) = (format!("10.98.{}.{}", n / 250, n % 250 + 1), "10.98.255.1");
+        format!(
+            "-I -p udp -s {client} -d {server} --sport 1000 --dport 53 -r {server} -q {client} --reply-port-src 53 \
+             --reply-port-dst 1000 -t 600 -u SEEN_REPLY,ASSURED\n"
+        )
+    };
+    let lines = numbers.map(line).collect::<Vec<_>>().concat();
+    load.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(load.wait().unwrap().success());
+    let assured = run("conntrack", &["-L", "-p", "udp"]).lines().filter(|line| line.contains("ASSURED")).count();
+    assert_eq!(assured, usize::from(end));
 }
 
 /// Waits until `check` answers something, or panics with what is missing.

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking, in their helpers too")]
 
 mod btf;
+mod causes;
 mod daemon;
 mod fallback;
 mod hooks;
@@ -15,4 +16,5 @@ mod module;
 mod pause;
 mod restore;
 mod selftest;
+mod statistics;
 mod status;
