@@ -42,6 +42,7 @@ fn ctnetlink_and_proc_tell_the_same() {
     lose_a_clash(&before);
     send_from(&topology, SockProtocol::Icmp, 5, |_| vec![40; 20]);
     send_from(&topology, SockProtocol::Tcp, 7, |_| vec![0; 20]);
+    run("conntrack", &["-F"]);
     fs::write("/proc/sys/net/netfilter/nf_conntrack_max", "1000").unwrap();
     insert_assured(0..500);
     Flows::one_way(20_000, 1_000).send(&topology).unwrap();
