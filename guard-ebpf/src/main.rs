@@ -15,6 +15,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 #![allow(clippy::cast_possible_truncation, reason = "usize has 64 bits on the BPF target")]
 
+mod call;
 mod chain;
 mod hooks;
 mod maps;
@@ -25,8 +26,8 @@ use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 
 use crate::hooks::{clash, delete, drop, insert, refused, resize};
-use crate::maps::{slot, slot_without_call};
-use crate::memory::{Conn, Net, Probed, SkBuff, Tuple, Typed};
+use crate::maps::{ALLOCATING, CLASHING, slot, slot_without_call};
+use crate::memory::{Conn, Net, Node, Probed, SkBuff, Tuple, Typed};
 
 // void __nf_conntrack_hash_insert(struct nf_conn *ct, unsigned int hash, unsigned int reply_hash), out of line on all
 // kernels looked at, and on the way of packets and of ctnetlink alike.
@@ -103,7 +104,23 @@ pub fn early_drop_probed(ctx: RetProbeContext) -> u32 {
 
 #[fexit]
 pub fn alloc(ctx: FExitContext) -> i32 {
-    refused::allocated(ctx.arg::<*const Net>(0), ctx.arg::<*const Tuple>(2), returned(&ctx, 6));
+    refused::allocated::<Typed>(ctx.arg::<*const Net>(0), ctx.arg::<*const Tuple>(2), returned(&ctx, 6));
+    0
+}
+
+#[kprobe]
+pub fn alloc_entered(ctx: ProbeContext) -> u32 {
+    if let (Some(net), Some(tuple)) = (ctx.arg::<*const Net>(0), ctx.arg::<*const Tuple>(2)) {
+        call::entered(&ALLOCATING, ctx.regs, net, tuple);
+    }
+    0
+}
+
+#[kretprobe]
+pub fn alloc_probed(ctx: RetProbeContext) -> u32 {
+    if let Some((net, tuple)) = call::returned::<Net, Tuple>(&ALLOCATING, ctx.regs) {
+        refused::allocated::<Probed>(net, tuple, ctx.ret());
+    }
     0
 }
 
@@ -111,13 +128,22 @@ pub fn alloc(ctx: FExitContext) -> i32 {
 
 #[fexit]
 pub fn resolve_clash(ctx: FExitContext) -> i32 {
-    clash::resolved(&ctx, Some(ctx.arg::<*const SkBuff>(0)), returned(&ctx, 3) as u32);
+    clash::resolved::<Typed>(&ctx, Some(ctx.arg::<*const SkBuff>(0)), returned(&ctx, 3) as u32);
+    0
+}
+
+#[kprobe]
+pub fn resolve_clash_entered(ctx: ProbeContext) -> u32 {
+    if let (Some(skb), Some(other)) = (ctx.arg::<*const SkBuff>(0), ctx.arg::<*const Node>(1)) {
+        call::entered(&CLASHING, ctx.regs, skb, other);
+    }
     0
 }
 
 #[kretprobe]
 pub fn resolve_clash_probed(ctx: RetProbeContext) -> u32 {
-    clash::resolved(&ctx, None, ctx.ret());
+    let skb = call::returned::<SkBuff, Node>(&CLASHING, ctx.regs).map(|(skb, _)| skb);
+    clash::resolved::<Probed>(&ctx, skb, ctx.ret());
     0
 }
 

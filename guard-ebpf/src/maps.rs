@@ -7,10 +7,12 @@ use core::mem::MaybeUninit;
 use aya_ebpf::bindings::bpf_func_id::BPF_FUNC_get_smp_processor_id;
 use aya_ebpf::helpers::bpf_get_smp_processor_id;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, RingBuf};
+use aya_ebpf::maps::{HashMap, PerCpuArray, RingBuf};
 use aya_ebpf::{EbpfContext, Global};
 use guard_ebpf::Slot;
 use guard_ebpf::placeholders::CPU_MASK;
+
+use crate::call::Call;
 
 /// The slots: one for each possible CPU, and so many more that their number is a power of two. The loader makes room for
 /// them. One value of one map, as variables are, because its address then is a constant: looking up an element of an array
@@ -31,6 +33,14 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// When the resize that a thread is in began, and how many buckets there were. One at a time runs, others wait.
 #[map]
 pub static RESIZES: HashMap<u64, Began> = HashMap::with_max_entries(64, 0);
+
+/// The `__nf_conntrack_alloc` that each CPU is in: its `net` and `orig`.
+#[map]
+pub static ALLOCATING: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
+
+/// The `nf_ct_resolve_clash` that each CPU is in: its `skb` and `h`.
+#[map]
+pub static CLASHING: PerCpuArray<Call> = PerCpuArray::with_max_entries(1, 0);
 
 /// The begin of a resize.
 #[derive(Clone, Copy)]

@@ -7,16 +7,16 @@ use guard_ebpf::placeholders::field::{SKB_NFCT, STATUS};
 use super::count_interruptible;
 use crate::hooks::delete::IPS_NAT_CLASH;
 use crate::maps::{NO_HELPER, slot};
-use crate::memory::{Conn, Memory as _, Probed, SkBuff, Typed};
+use crate::memory::{Conn, Memory, Probed, SkBuff};
 
 /// Verdict of a hook (include/uapi/linux/netfilter.h).
 const NF_DROP: u32 = 0;
 /// The lowest bits of `sk_buff._nfct` are the packet's `enum ip_conntrack_info` (`NFCT_PTRMASK`).
 const NFCT_INFO: u64 = 7;
 
-/// Counts what became of it. `skb` is known where its type is.
+/// Counts what became of it. Without `skb` it is not known whether it went in by its reply tuple alone.
 #[inline(always)]
-pub fn resolved(ctx: &impl EbpfContext, skb: Option<*const SkBuff>, verdict: u32) {
+pub fn resolved<M: Memory>(ctx: &impl EbpfContext, skb: Option<*const SkBuff>, verdict: u32) {
     debug!(ctx, "two packets of one new flow met: verdict {}", verdict);
     let slot = slot();
     if verdict == NF_DROP {
@@ -33,7 +33,7 @@ pub fn resolved(ctx: &impl EbpfContext, skb: Option<*const SkBuff>, verdict: u32
     }
     // The packet now belongs to the winner, or still to its own entry if that went in by the reply tuple alone.
     // SAFETY: the hooked function's own argument.
-    let nfct = unsafe { Typed::field::<SKB_NFCT, u64, _>(skb) };
+    let nfct = unsafe { M::field::<SKB_NFCT, u64, _>(skb) };
     // SAFETY: the helper checks the address.
     let status = unsafe { Probed::field::<STATUS, u64, _>((nfct & !NFCT_INFO) as *const Conn) };
     if status & IPS_NAT_CLASH != 0 {

@@ -6,14 +6,14 @@ use guard_ebpf::placeholders::field::{NET_INUM, TUPLE_DESTINATION, TUPLE_FAMILY,
 use guard_ebpf::{REFUSED_EVERY, Refused};
 
 use crate::maps::{EVENTS, slot};
-use crate::memory::{Memory as _, Net, Probed, Tuple, Typed};
+use crate::memory::{Memory, Net, Probed, Tuple};
 
 /// Pointers from here on are negative error numbers (`IS_ERR_VALUE` in include/linux/err.h).
 const ERRORS: u64 = (-4095_i64).cast_unsigned();
 
 /// Sends a sample of the flows that got no entry, at most one in [`REFUSED_EVERY`] on each CPU.
 #[inline(always)]
-pub fn allocated(net: *const Net, tuple: *const Tuple, returned: u64) {
+pub fn allocated<M: Memory>(net: *const Net, tuple: *const Tuple, returned: u64) {
     if returned < ERRORS {
         return;
     }
@@ -39,7 +39,7 @@ pub fn allocated(net: *const Net, tuple: *const Tuple, returned: u64) {
         Refused {
             source: Probed::read(Probed::address::<TUPLE_SOURCE, _>(tuple)),
             stands_for: waiting,
-            inum: Typed::field::<NET_INUM, u32, _>(net) as u32,
+            inum: M::field::<NET_INUM, u32, _>(net) as u32,
             destination: Probed::read(Probed::address::<TUPLE_DESTINATION, _>(tuple)),
             family: Probed::read(Probed::address::<TUPLE_FAMILY, _>(tuple)),
             protocol: Probed::read(Probed::address::<TUPLE_PROTOCOL, _>(tuple)),

@@ -11,10 +11,10 @@ use super::kernel_log::{self, KernelLog};
 use super::object::{KernelHalf, Maps, Restrictions, syscall};
 use super::refused::OnDemand;
 use super::selftest::{self, Verdict};
-use super::signals::{BackEnd, How, Program, Signal, Walk, programs};
+use super::signals::{BackEnd, CALLS_ARE_KNOWN, Program, Signal, Walk, programs};
 use super::slots::Sum;
 use super::symbols::Symbols;
-use super::{Error, events, perf, sys};
+use super::{Error, events, sys};
 use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, TableFull, since_boot};
 
 /// What to attach.
@@ -115,7 +115,7 @@ impl Hooks {
             let mut row = Attached { signal, back_end: None, why: Vec::new() };
             let wanted = |back_end: &BackEnd| options.back_end.is_none_or(|only| only == *back_end);
             for back_end in BackEnd::WITH_PROGRAMS.into_iter().filter(wanted) {
-                match hooks.take(&half, signal, &programs(signal, back_end, walk)) {
+                match hooks.take(&half, signal, programs(signal, back_end, walk)) {
                     Ok(()) => {
                         row.back_end = Some(back_end);
                         break;
@@ -137,7 +137,8 @@ impl Hooks {
         if options.log {
             hooks.log = hooks.programs.iter().find_map(|attached| kernel_log::of(&attached.program));
         }
-        hooks.reply_only = !restrictions.no_helper && hooks.back_end(Signal::Clashes) == Some(BackEnd::Tracing);
+        let tells_calls = |back_end| back_end == BackEnd::Tracing || CALLS_ARE_KNOWN;
+        hooks.reply_only = !restrictions.no_helper && hooks.back_end(Signal::Clashes).is_some_and(tells_calls);
         let found = restrictions.with(&errors);
         let none = hooks.signals.iter().all(|row| row.back_end.is_none());
         if none && found == restrictions {
@@ -201,28 +202,24 @@ impl Hooks {
     }
 
     /// Loads and attaches all of these programs, or none.
-    fn take(&mut self, half: &KernelHalf, signal: Signal, wanted: &[Program]) -> Result<(), Error> {
+    fn take(&mut self, half: &KernelHalf, signal: Signal, wanted: Vec<Program>) -> Result<(), Error> {
         if wanted.is_empty() {
             return Err(Error::NotByThis);
         }
+        let load = |program: Program| half.load(&program).map(|loaded| (program, loaded));
+        let programs = wanted.into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let attach = |(program, loaded): &(Program, OwnedFd)| {
+            let failed = |source| syscall(&format!("attaching to {}", program.function), source);
+            program.attach(loaded.as_fd()).map_err(failed)
+        };
+        let links = programs.iter().map(attach).collect::<Result<Vec<_>, _>>()?;
         if signal == Signal::RefusedFlows {
-            for program in wanted {
-                self.refused_flows = Some(OnDemand::new(half.load(program)?));
-            }
+            // That they can be attached is known now; they are when there is need.
+            self.refused_flows = Some(OnDemand::new(programs));
             return Ok(());
         }
-        let mut taken = Vec::new();
-        for wanted in wanted {
-            let program = half.load(wanted)?;
-            let link = match wanted.how {
-                How::Tracing(_) => sys::attach_tracing(program.as_fd()),
-                How::Kprobe => perf::attach_kprobe(program.as_fd(), wanted.function, false),
-                How::Kretprobe => perf::attach_kprobe(program.as_fd(), wanted.function, true),
-            };
-            let link = link.map_err(|source| syscall(&format!("attaching to {}", wanted.function), source))?;
-            taken.push(Attachment { signal, program, _link: link });
-        }
-        self.programs.extend(taken);
+        let attached = programs.into_iter().zip(links);
+        self.programs.extend(attached.map(|((_, program), link)| Attachment { signal, program, _link: link }));
         Ok(())
     }
 

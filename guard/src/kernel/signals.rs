@@ -1,8 +1,13 @@
 //! What can be measured by programs, and which programs each back end needs for it.
 
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
 use aya_obj::generated::bpf_attach_type;
 use clap::ValueEnum;
 use serde::Serialize;
+
+use super::{perf, sys};
 
 /// Something that is measured; each takes the best back end that this kernel allows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -108,6 +113,10 @@ pub enum Walk {
     Every,
 }
 
+/// Whether a kretprobe can tell which call it is the return of, and so whose arguments a kprobe kept: the kernel half
+/// knows the stack of this processor only.
+pub const CALLS_ARE_KNOWN: bool = cfg!(target_arch = "x86_64");
+
 /// One program of the object and where it goes.
 pub struct Program {
     /// Its name in the object.
@@ -118,6 +127,17 @@ pub struct Program {
     pub arguments: usize,
     /// How it is attached.
     pub how: How,
+}
+
+impl Program {
+    /// Attaches it, loaded as `program`. Dropping the answer detaches it.
+    pub fn attach(&self, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+        match self.how {
+            How::Tracing(_) => sys::attach_tracing(program),
+            How::Kprobe => perf::attach_kprobe(program, self.function, false),
+            How::Kretprobe => perf::attach_kprobe(program, self.function, true),
+        }
+    }
 }
 
 /// How a program is attached to its function.
@@ -153,10 +173,14 @@ pub fn programs(signal: Signal, back_end: BackEnd, walk: Walk) -> Vec<Program> {
         (Signal::TableFull, BackEnd::Tracing) => &[("early_drop", FEXIT)],
         (Signal::TableFull, BackEnd::Kprobe) => &[("early_drop_probed", How::Kretprobe)],
         (Signal::RefusedFlows, BackEnd::Tracing) => &[("alloc", FEXIT)],
-        // At the return of a function a kprobe knows its arguments no more.
+        (Signal::RefusedFlows, BackEnd::Kprobe) if CALLS_ARE_KNOWN => {
+            &[("alloc_probed", How::Kretprobe), ("alloc_entered", How::Kprobe)]
+        }
         (Signal::RefusedFlows, BackEnd::Kprobe) | (Signal::Chains, _) | (_, BackEnd::Proc) => &[],
         (Signal::Clashes, BackEnd::Tracing) => &[("resolve_clash", FEXIT)],
-        (Signal::Clashes, BackEnd::Kprobe) => &[("resolve_clash_probed", How::Kretprobe)],
+        (Signal::Clashes, BackEnd::Kprobe) => {
+            &[("resolve_clash_probed", How::Kretprobe), ("resolve_clash_entered", How::Kprobe)]
+        }
         (Signal::Resizes, BackEnd::Tracing) => &[("resize", FENTRY), ("resized", FEXIT)],
         (Signal::Resizes, BackEnd::Kprobe) => &[("resize_probed", How::Kprobe), ("resized_probed", How::Kretprobe)],
     };

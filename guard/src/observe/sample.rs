@@ -238,7 +238,7 @@ pub struct Clashes {
     pub lost: u64,
     /// The later packet went through.
     pub resolved: u64,
-    /// Of those: its entry went in by its reply tuple alone, for one second. `None` where only fexit could tell.
+    /// Of those: its entry went in by its reply tuple alone, for one second. `None` where the back end cannot tell.
     pub reply_only: Option<u64>,
 }
 

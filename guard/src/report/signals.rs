@@ -53,8 +53,6 @@ pub(super) fn log_statistics(now: &StatisticsNow) {
     match (&now.source, &now.why) {
         (Some(source), None) => info!("the kernel's statistics come from {source}"),
         (Some(source), Some(reason)) => info!(reason, "the kernel's statistics come from {source}"),
-        (None, reason) => {
-            warn!(reason, "no statistics of the kernel: drops by cause are unknown where no hook counts them")
-        }
+        (None, reason) => warn!(reason, "no statistics of the kernel: drops that no hook counts are unknown"),
     }
 }

@@ -12,9 +12,8 @@ use bench::udp::{Delivered, Flows};
 use clap::ValueEnum as _;
 use conntrack_guard::kernel::{BackEnd, Options};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
-use serde_json::Value;
 
-use crate::kernel::{Guard, Table, binary, eventually, insert_assured, status};
+use crate::kernel::{Guard, Table, binary, eventually, insert_assured, told};
 
 /// Packets with SYN and FIN, which no tracker accepts.
 const INVALID: u64 = 20;
@@ -80,10 +79,6 @@ pub fn every_cause(options: Options) {
         let made_room = told()["counted"]["made_room"].as_u64().unwrap();
         assert!((1..=truth.evicted).contains(&made_room), "one call evicts one entry or more: {made_room}");
     }
-}
-
-pub fn told() -> Value {
-    serde_json::from_slice(&status().stdout).unwrap()
 }
 
 /// One after another; answers how many of the UDP packets did not arrive.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bench::churn::{Churn, Progress};
@@ -41,6 +41,11 @@ macro_rules! back_end {
             #[test]
             fn clashes_equal_the_kernels_statistics() {
                 super::clashes($options);
+            }
+
+            #[test]
+            fn what_went_in_by_its_reply_tuple_alone_is_counted_when_it_comes_and_when_it_goes() {
+                super::reply_only($options);
             }
 
             #[test]
@@ -94,9 +99,7 @@ fn every_signal_is_on(options: Options) {
     let hooks = Hooks::attach(options).unwrap();
     for signal in Signal::ALL {
         let row = hooks.signals().iter().find(|row| row.signal == signal).unwrap();
-        // A kprobe at a function's return knows its arguments no more.
-        let there = signal != Signal::RefusedFlows || options.back_end != Some(BackEnd::Kprobe);
-        assert_eq!(row.back_end, options.back_end.filter(|_| there), "{row:?}");
+        assert_eq!(row.back_end, options.back_end, "{row:?}");
     }
 }
 
@@ -191,6 +194,32 @@ fn clashes(options: Options) {
     if now.has("clashres") {
         assert_eq!(clashes.resolved, now.since(&before, "clashres"));
     }
+}
+
+/// Where each packet of a new flow may get another destination, the later one's entry differs from the first one's: it
+/// cannot give way to that, and goes in by its reply tuple alone, for a second.
+fn reply_only(options: Options) {
+    let _table = Table::with(262_144, 16_384);
+    let _local = TrackLocal::new();
+    run("nft", &["add chain inet guest_test nat { type nat hook output priority -100; }"]);
+    let dnat = "dnat ip to numgen random mod 2 map { 0 : 127.0.0.2, 1 : 127.0.0.3 }";
+    run("nft", &["add rule inet guest_test nat ip daddr 127.0.0.1 udp dport 20000-24000", dnat]);
+    let mut hooks = Hooks::attach(options).unwrap();
+    let before = Statistics::read().unwrap();
+    let clashes = eventually("a clash ends so", Duration::from_mins(2), || {
+        race_to_the_same_ports();
+        let clashes = hooks.read().clashes.unwrap();
+        (clashes.reply_only.unwrap() > 0).then_some(clashes)
+    });
+    println!("{clashes:?}");
+    assert!(clashes.reply_only <= Some(clashes.resolved));
+    assert_eq!(clashes.resolved, Statistics::read().unwrap().since(&before, "clashres"));
+    run("conntrack", &["-F"]);
+    let destroys = eventually("they are gone", REST, || {
+        let destroys = hooks.read().destroys.unwrap();
+        (Some(destroys.reply_only) >= clashes.reply_only).then_some(destroys)
+    });
+    assert_eq!(Some(destroys.reply_only), clashes.reply_only);
 }
 
 /// Two threads send the first packet of the same flows: often both see no entry, and the second to confirm clashes.
@@ -298,11 +327,6 @@ fn refused(options: Options) {
     let topology = Topology::create().unwrap();
     let mut hooks = Hooks::attach(options).unwrap();
     insert_assured(0..500);
-    if options.back_end == Some(BackEnd::Kprobe) {
-        let row = hooks.signals().iter().find(|row| row.signal == Signal::RefusedFlows).unwrap();
-        assert!(row.back_end.is_none() && !row.why.is_empty(), "{row:?}");
-        return;
-    }
     assert!(hooks.read().refused.is_empty());
     // The first refusals bring the sampler; it sees those that follow.
     Flows::one_way(0, 100).send(&topology).unwrap();
@@ -320,11 +344,48 @@ fn refused(options: Options) {
     println!("{:?}", samples.first());
     // What was refused after the last sample of each CPU is still waiting for the next one.
     assert!(stands_for > 0 && stands_for <= total - unseen, "{stands_for} of {}", total - unseen);
+    // Refused too, and interrupted by those that come in: what is a process's own must not be mixed up with them.
+    let stop = AtomicBool::new(false);
+    let mixed = std::thread::scope(|scope| {
+        scope.spawn(|| send_locally_until(&stop));
+        let mut mixed = Vec::new();
+        for batch in 21..=40 {
+            Flows::one_way(1_000 * batch, 100).send(&topology).unwrap();
+            mixed.extend(hooks.read().refused);
+        }
+        stop.store(true, Ordering::Relaxed);
+        mixed
+    });
     let here = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
-    for sample in &samples {
+    let (mut own, mut others) = (0, 0);
+    for (sample, alone) in samples.iter().map(|sample| (sample, true)).chain(mixed.iter().map(|sample| (sample, false)))
+    {
         let IpAddr::V4(source) = sample.source else { panic!("{sample:?}") };
-        assert_eq!(source.octets()[..2], [198, 19], "{sample:?}");
-        assert_eq!((sample.protocol, sample.destination_port, sample.namespace), (17, 9, here), "{sample:?}");
+        assert_eq!((sample.protocol, sample.namespace), (17, here), "{sample:?}");
+        if source.is_loopback() {
+            assert!(!alone && LOCAL_PORTS.contains(&sample.destination_port), "{sample:?}");
+            own += 1;
+        } else {
+            assert_eq!((&source.octets()[..2], sample.destination_port), (&[198, 19][..], 9), "{sample:?}");
+            others += usize::from(!alone);
+        }
+    }
+    println!("{own} samples of this machine's own flows and {others} of others' at the same time");
+    assert!(own > 0 && others > 0);
+}
+
+/// Where this machine sends to itself.
+const LOCAL_PORTS: std::ops::Range<u16> = 30_000..40_000;
+
+/// Opens flows from this machine to itself.
+fn send_locally_until(stop: &AtomicBool) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for port in LOCAL_PORTS.cycle() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        // What is refused is an error to the sender.
+        let _ = socket.send_to(b"x", ("127.0.0.1", port));
     }
 }
 

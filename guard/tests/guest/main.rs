@@ -16,5 +16,7 @@ mod module;
 mod pause;
 mod restore;
 mod selftest;
+mod skew;
 mod statistics;
 mod status;
+mod strayed;

@@ -14,8 +14,8 @@ use conntrack_guard::observe::stats::Stats;
 use nix::sys::socket::SockProtocol;
 use serde_json::Value;
 
-use crate::causes::{lose_a_clash, send_from, told};
-use crate::kernel::{Guard, Table, binary, eventually, insert_assured, run};
+use crate::causes::{lose_a_clash, send_from};
+use crate::kernel::{Guard, Table, binary, eventually, insert_assured, run, told};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const ADVISE: &str = "mode = \"advise\"\n";

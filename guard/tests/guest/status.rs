@@ -9,7 +9,7 @@ use bench::netns::Topology;
 use bench::udp::Flows;
 use serde_json::Value;
 
-use crate::kernel::{Guard, Table, eventually, run, told};
+use crate::kernel::{Guard, Table, dumped, eventually, run, told};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -38,6 +38,9 @@ fn a_resize_is_told_with_who_did_it_and_logged_once_if_it_was_somebody_else() {
     assert_eq!((&other["own"], &other["from"], &other["to"]), (&false.into(), &own.into(), &16_384.into()));
     assert_eq!(other["pid"], std::process::id());
     assert!(other["took_us"].as_u64().unwrap() > 0 && other["error"].is_null(), "{other}");
+    assert!(other["cgroup"].as_u64().unwrap() > 0, "{other}");
+    assert_eq!(other["entries"], dumped());
+    assert!(told()["estimated"].as_array().unwrap().contains(&"resizes.*.entries".into()));
     std::thread::sleep(Duration::from_secs(2));
     let log = guard.log();
     assert_eq!(log.matches("somebody else resized the hash table").count(), 1, "{log}");

@@ -59,7 +59,7 @@ pub fn runs(scope: Scope) -> Vec<Run> {
     let alone = |kernel| ALONE.map(|tests| run(kernel, GUARD, vec![tests]));
     let only = match scope {
         Scope::Subset => vec!["every_signal_is_on", "counting_starts_at_zero"],
-        Scope::All => vec!["hooks::", "selftest::", "fallback::", "module::"],
+        Scope::All => vec!["hooks::", "selftest::", "fallback::", "module::", "causes::", "statistics::"],
     };
     let others = Series::all().iter().copied().filter(|series| *series != WHOLE);
     let others = others.flat_map(|kernel| {
