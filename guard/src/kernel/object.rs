@@ -111,17 +111,21 @@ impl KernelHalf {
         })
     }
 
-    /// For fentry and fexit: the function's id, once its arguments are known to be those that the program reads.
+    /// For fentry and fexit: the function's id. Where BTF lists the function, its arguments must be those that the program
+    /// reads; fentry and fexit need it listed, kprobes go by its name alone where it is not.
     fn kind(&self, program: &Program) -> Result<sys::Kind<'_>, Error> {
-        let How::Tracing(attach) = program.how else { return Ok(sys::Kind::Kprobe) };
-        if let Some(why) = &self.no_tracing {
-            return Err(Error::NoTracing(why.clone()));
-        }
-        let (function, found) = self.btf.function(program.function)?;
-        if found != program.arguments {
+        let listed = match &self.no_tracing {
+            Some(why) => Err(Error::NoTracing(why.clone())),
+            None => self.btf.function(program.function),
+        };
+        if let Ok((_, found)) = listed
+            && found != program.arguments
+        {
             let (function, expected) = (program.function, program.arguments);
             return Err(Error::OtherArguments { function, expected, found });
         }
+        let How::Tracing(attach) = program.how else { return Ok(sys::Kind::Kprobe) };
+        let (function, _) = listed?;
         Ok(sys::Kind::Tracing { attach, module: self.module.as_ref().map(|fd| fd.as_fd()), function })
     }
 }

@@ -59,7 +59,9 @@ pub fn runs(scope: Scope) -> Vec<Run> {
     let alone = |kernel| ALONE.map(|tests| run(kernel, GUARD, vec![tests]));
     let only = match scope {
         Scope::Subset => vec!["every_signal_is_on", "counting_starts_at_zero"],
-        Scope::All => vec!["hooks::", "selftest::", "fallback::", "module::", "causes::", "statistics::"],
+        Scope::All => {
+            vec!["hooks::", "selftest::", "fallback::", "module::", "causes::", "statistics::", "skew::", "strayed::"]
+        }
     };
     let others = Series::all().iter().copied().filter(|series| *series != WHOLE);
     let others = others.flat_map(|kernel| {

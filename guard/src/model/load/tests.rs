@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::super::testing::{Kind, Toy, kind};
 use super::*;
-use crate::observe::InState;
+use crate::observe::{InState, StatTotals, Statistics};
 
 /// A census of 1,000 entries: so many open connections, half-open ones and datagrams; of each the unreplied.
 fn census(established: [u64; 2], syn_sent: u64, syn_recv: u64, udp: [u64; 2]) -> Census {
@@ -88,8 +88,8 @@ fn without_a_census_half_open_connections_that_are_evicted_show_a_syn_flood() {
     // The table is full: each new one evicts another.
     toy.timeouts.insert(Timeout::TcpSynSent, 2);
     let mut load = Load::Growth;
-    for _ in 0..60 {
-        toy.sample.stats.early_drop += 4_000;
+    for second in 1..=60 {
+        toy.sample.stats = Statistics::Proc(StatTotals { early_drop: 4_000 * second, ..StatTotals::default() });
         load = toy.run(0).load;
     }
     assert!(is_flood(load), "{load:?}");
