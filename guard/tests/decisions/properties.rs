@@ -6,8 +6,8 @@ use std::time::Duration;
 use conntrack_guard::config::Policy;
 use conntrack_guard::model::{Estimate, InState, Load, Model, Outlook, ResizeCost};
 use conntrack_guard::observe::{
-    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, Statistics, TableFull, TableReading, Timeout,
-    Timeouts,
+    CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, Statistics, TableFull, TableReading,
+    Timeout, Timeouts,
 };
 use conntrack_guard::policy::{Host, InForce, Limits, Phase, Plan, Rule, Setting, State, bounds, decide, next_tick};
 use proptest::prelude::*;

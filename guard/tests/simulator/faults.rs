@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use conntrack_guard::observe::{Destroys, HookTotals, Sample, StatTotals};
+use conntrack_guard::observe::{Destroys, HookTotals, Sample, StatTotals, Statistics};
 
 /// Something that is wrong for a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,7 +50,9 @@ pub enum Event {
 /// Takes out of the sample what the faults leave nobody to see.
 pub fn spoil(faults: &Faults, sample: &mut Sample) {
     if faults.contains(&Fault::Wrapped) {
-        wrap_stats(&mut sample.stats);
+        if let Statistics::Proc(totals) = &mut sample.stats {
+            wrap_stats(totals);
+        }
         sample.hooks.as_mut().map(wrap_hooks).unwrap_or_default();
     }
     if let Some(hooks) = sample.hooks.as_mut().filter(|_| faults.contains(&Fault::NoDestroys)) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conntrack_guard::observe::{Memory, Sample};
+use conntrack_guard::observe::{Memory, Sample, Statistics};
 
 use super::Kernel;
 
@@ -19,7 +19,7 @@ impl Kernel {
         Sample {
             at,
             table: self.table(),
-            stats: self.counters.stats(),
+            stats: Statistics::Proc(self.counters.stats()),
             hooks: Some(hooks),
             memory: Memory {
                 total: machine.memory_total,
