@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Estimate, Model};
-use crate::observe::{Census, Destroys, HookTotals, Sample, TableFull, TableReading, Timeout, Timeouts};
+use crate::observe::{
+    Census, Destroys, HookTotals, Sample, StatTotals, Statistics, TableFull, TableReading, Timeout, Timeouts,
+};
 
 /// One kind of flow.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +117,8 @@ impl Toy {
 
     /// `early_drop` evicts so many datagrams' entries, the oldest first.
     pub(super) fn evict(&mut self, mut evicted: u64) {
-        self.sample.stats.early_drop += evicted;
+        let before = self.sample.stats.totals().map_or(0, |totals| totals.early_drop);
+        self.sample.stats = Statistics::Proc(StatTotals { early_drop: before + evicted, ..StatTotals::default() });
         let mut gone = 0;
         for flows in self.ends.values_mut().flat_map(BTreeMap::values_mut) {
             let some = evicted.min(*flows);
