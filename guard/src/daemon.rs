@@ -247,6 +247,8 @@ mod tests {
         let host = host(&found, &Inherited { taken_over, ..Inherited::default() });
         assert_eq!((host.table.max, host.table.buckets, host.table.count), (65536, 16384, 10));
         assert_eq!((host.timeouts[&Timeout::Udp], host.timeouts[&Timeout::TcpTimeWait]), (180, 120));
+        let limits = Limits::new(&Policy::default(), &host).unwrap();
+        assert_eq!((limits.found_max, limits.timeouts[&Timeout::Udp].ceiling), (65536, 180));
     }
 
     /// One test for all: a signal reaches every listener of the process.
