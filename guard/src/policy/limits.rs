@@ -19,7 +19,7 @@ const SMALLEST_ENTRY: u64 = 256;
 
 /// What the policy is applied to: the settings as the operator left them (where an earlier guard changed them, the
 /// originals in its journal), the rest as found when the guard started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// The table as found.
     pub table: TableReading,

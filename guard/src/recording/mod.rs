@@ -1,0 +1,161 @@
+//! Samples kept on disk, for the incident that nobody watched: the last hour always, more on request.
+//!
+//! A recording is gzip over lines of JSON, so that `zcat FILE | jq` reads it. The first line is the [`Header`], every other
+//! line one [`Sample`] as the guard read it; keys that are `null` or unknown to the reader do no harm, and the version goes
+//! up when a key changes its meaning.
+
+mod hour;
+mod reader;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+pub use hour::Hour;
+pub use reader::{Reader, Recorded};
+pub use writer::Writer;
+
+use crate::observe::Sample;
+use crate::policy::Host;
+
+/// Of the format.
+const VERSION: u32 = 1;
+/// What every recording begins with.
+const FORMAT: &str = "conntrack-guard recording";
+/// The folder of the state directory that holds the last hour.
+pub const FOLDER: &str = "recording";
+
+/// The first line of a recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// [`FORMAT`]
+    format: String,
+    /// [`VERSION`]
+    version: u32,
+    /// The boot that the samples' times count from (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: String,
+    /// When the recording began, milliseconds of the Unix epoch.
+    pub began_unix_ms: u64,
+    /// The host as the guard found it: what a policy's open bounds are settled by.
+    pub host: Host,
+}
+
+impl Header {
+    /// Of a recording that begins now.
+    pub fn now(boot_id: String, host: Host) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let began_unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+        Self { format: FORMAT.to_owned(), version: VERSION, boot_id, began_unix_ms, host }
+    }
+}
+
+/// A recording cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk.
+    #[error("cannot {verb} {path}: {source}")]
+    Io {
+        /// What was tried.
+        verb: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not one of ours.
+    #[error(
+        "{path} is no recording of conntrack-guard: {why}; give a file that `run --record` wrote, or a folder of them"
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        why: String,
+    },
+    /// Written by another version.
+    #[error(
+        "{path} has format version {found}, this conntrack-guard reads version {VERSION}: use the one that wrote it"
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+    /// Damaged in the middle.
+    #[error("{path}:{line}: no sample: {why}; the file is damaged from there on")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1, after decompression.
+        line: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// A folder without a recording in it.
+    #[error(
+        "{path} holds no recording; the guard keeps the last hour in STATE-DIR/{FOLDER} once it has run for a while"
+    )]
+    Nothing {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// Takes every sample of a running guard to its files, on a thread of its own: a disk that hangs must not hold up the
+/// guard. Samples that the thread cannot keep up with are left out.
+#[derive(Debug)]
+pub struct Recorder {
+    samples: SyncSender<Sample>,
+    writes: JoinHandle<()>,
+}
+
+/// So many samples may wait for the disk: at most half a minute's, and about 1 MiB.
+const WAITING: usize = 512;
+
+impl Recorder {
+    /// Records the last hour below the state directory, and everything into `file` if one is named. Each ends by itself,
+    /// with a warning, when its disk fails.
+    pub fn start(hour: Option<Hour>, file: Option<Writer>) -> Self {
+        let (samples, arriving) = sync_channel::<Sample>(WAITING);
+        let writes = thread::spawn(move || {
+            let (mut hour, mut file) = (hour, file);
+            for sample in arriving {
+                hour = hour.and_then(|mut hour| kept(&hour.add(&sample), "the last hour").then_some(hour));
+                file = file.and_then(|mut file| kept(&file.add(&sample), "--record").then_some(file));
+            }
+            for ended in [hour.map(Hour::finish), file.map(Writer::finish)].into_iter().flatten() {
+                kept(&ended, "what was left");
+            }
+        });
+        Self { samples, writes }
+    }
+
+    /// Hands one over; never waits.
+    pub fn add(&self, sample: &Sample) {
+        // Full, or its thread has ended: what is lost is a sample of a recording.
+        let _ = self.samples.try_send(sample.clone());
+    }
+
+    /// Waits until everything is written. Blocks.
+    pub fn finish(self) {
+        drop(self.samples);
+        // Only a panic is an error here, and the release build ends the process with it.
+        let _ = self.writes.join();
+    }
+}
+
+fn kept(written: &Result<(), Error>, what: &str) -> bool {
+    if let Err(error) = written {
+        tracing::warn!("{what} is recorded no further: {error}");
+    }
+    written.is_ok()
+}
+
+#[cfg(test)]
+mod tests;
