@@ -76,6 +76,12 @@ pub enum Command {
     /// Say what can be measured and changed on this host, and what each missing piece needs
     Support(SupportArgs),
 
+    /// Run a policy over recorded samples: what it would have decided
+    ///
+    /// A running guard keeps the last hour in STATE-DIR/recording; `run --record FILE` keeps more. The entries are those of
+    /// the recording, the settings start as that host was found and follow the decisions of this policy.
+    Replay(ReplayArgs),
+
     /// Put back the settings that a guard changed and could not put back itself
     ///
     /// For after kill -9, or for what a stop had to leave because the table was in use: nf_conntrack_max never goes
@@ -106,6 +112,10 @@ pub struct RunArgs {
     /// Which inserts have their hash chains measured; every insert costs more on the path of new connections
     #[arg(long, value_name = "WHICH", value_enum, default_value_t)]
     pub walk: Walk,
+
+    /// Record all samples into this file too; the last hour is always kept in the state directory
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
 
     /// Log debug lines too, those of the kernel half among them
     #[arg(long)]
@@ -176,6 +186,25 @@ pub struct SupportArgs {
     /// Try only this way of measuring
     #[arg(long, value_name = "BACK_END", value_enum)]
     pub backend: Option<BackEnd>,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// A recording, or a folder of them such as /var/lib/conntrack-guard/recording
+    pub recording: PathBuf,
+
+    /// Policy (TOML); without one, the defaults hold
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Draw entries, max and decisions over time (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub plot: Option<PathBuf>,
+
+    /// Print one JSON object for each sample
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `restore`
@@ -302,12 +331,13 @@ mod tests {
         assert_eq!(
             all,
             [
-                "run config dry-run state-dir backend walk verbose log-format",
+                "run config dry-run state-dir backend walk record verbose log-format",
                 "status json",
                 "pause for",
                 "resume ",
                 "check print-defaults",
                 "support json backend",
+                "replay config plot json",
                 "restore state-dir"
             ]
         );

@@ -9,6 +9,7 @@ use crate::config::Policy;
 use crate::model::{Estimate, Model, ResizeCost};
 use crate::observe::{Observer, table, timeouts};
 use crate::policy::{self, InForce, Limits, Plan, State, bounds};
+use crate::recording::Recorder;
 use crate::report::{Brake, Reporter};
 
 /// A reading that failed is tried again after this.
@@ -27,6 +28,7 @@ pub struct Control {
     actuator: Arc<Mutex<Box<dyn Actuator>>>,
     reporter: Reporter,
     brake: Brake,
+    recorder: Option<Recorder>,
 }
 
 impl Control {
@@ -42,8 +44,13 @@ impl Control {
     ) -> Self {
         let model = Model::new(policy.table.horizon);
         let actuator = Arc::new(Mutex::new(actuator));
-        let (resize_cost, state) = (ResizeCost::default(), State::default());
-        Self { root, observer, model, resize_cost, state, policy, limits, actuator, reporter, brake }
+        let (resize_cost, state, recorder) = (ResizeCost::default(), State::default(), None);
+        Self { root, observer, model, resize_cost, state, policy, limits, actuator, reporter, brake, recorder }
+    }
+
+    /// Hands every sample from now on to `recorder`.
+    pub fn record(&mut self, recorder: Recorder) {
+        self.recorder = Some(recorder);
     }
 
     /// Reads, decides, acts, reports. Returns how long to wait for the next tick.
@@ -55,6 +62,9 @@ impl Control {
                 return AFTER_FAILURE;
             }
         };
+        if let Some(recorder) = &self.recorder {
+            recorder.add(&sample);
+        }
         let estimate = self.model.observe(&sample);
         self.resize_cost = estimate.resize_cost;
         let state = self.state.clone().paused(self.brake.pauses(sample.at));

@@ -20,6 +20,7 @@ use crate::figures::time;
 use crate::kernel::{self, Hooks};
 use crate::observe::{Observer, Sample, memory};
 use crate::policy::{Host, Limits, Setting};
+use crate::recording::{self, Header, Hour, Recorder, Writer};
 use crate::report::{self, Brake, Guarding, Mode, Reporter, Server, Start};
 
 /// How long a stop waits for a write that the kernel has not finished: a resize takes 1 s with 1,000,000 entries.
@@ -55,7 +56,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 async fn guard(args: &RunArgs, root: &Path, policy: &Policy, mode: Mode, stop: &mut Stop) -> Result<Ended, Failure> {
     let found = Observer::new(root, None).sample().context("cannot read the table")?;
     let inherited = inherited(mode, root, &args.state_dir)?;
-    let limits = Limits::new(policy, &host(&found, &inherited)).map_err(Failure::invalid)?;
+    let host = host(&found, &inherited);
+    let limits = Limits::new(policy, &host).map_err(Failure::invalid)?;
+    let recorder = recorder(args, root, host)?;
     let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
     let actuator = actuator(mode, root, &args.state_dir, policy)?;
     let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk, log: args.verbose });
@@ -66,6 +69,7 @@ async fn guard(args: &RunArgs, root: &Path, policy: &Policy, mode: Mode, stop: &
     let server = tokio::spawn(server.run(Guarding { status: reporter.status(), brake: brake.clone() }));
     let observer = Observer::new(root, hooks.ok());
     let mut control = Control::new(root.into(), observer, policy.clone(), limits, actuator, reporter, brake);
+    control.record(recorder);
     let ended = until_stopped(&mut control, stop, &args.state_dir, WRITE_LIMIT).await;
     // Takes the socket away.
     server.abort();
@@ -76,6 +80,17 @@ async fn guard(args: &RunArgs, root: &Path, policy: &Policy, mode: Mode, stop: &
         Journal::remove(&args.state_dir).context("the journal of a table that is gone is of no use any more")?;
     }
     ended
+}
+
+/// What keeps the last hour of samples, and all of them where the operator wants it so. Without a state directory that can
+/// be written there is no last hour, and that is all that is lost.
+fn recorder(args: &RunArgs, root: &Path, host: Host) -> Result<Recorder, Failure> {
+    let boot_id = Settings::new(root).boot_id().context("cannot tell this boot from another")?;
+    let header = Header::now(boot_id, host);
+    let hour = Hour::keep(&args.state_dir.join(recording::FOLDER), header.clone());
+    let hour = hour.inspect_err(|error| warn!("the last hour is not recorded: {error}")).ok();
+    let file = args.record.as_ref().map(|file| Writer::create(file, &header)).transpose();
+    Ok(Recorder::start(hour, file.context("--record: name a file in a folder that can be written")?))
 }
 
 /// Why the guard no longer guards.

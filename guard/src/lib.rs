@@ -11,6 +11,7 @@ pub mod policy;
 
 pub mod actuate;
 pub mod recording;
+pub mod replay;
 pub mod report;
 
 pub mod cli;

@@ -72,8 +72,9 @@ fn model_and_policy_know_no_files_no_clock_no_tokio_and_no_aya() {
 #[test]
 fn only_actuate_writes_kernel_settings() {
     let writes = ["fs::write", "File::create", "write(true)", "append(true)", "create(true)", "File::options"];
-    // `support` opens the settings for writing to see whether it may, and writes nothing.
-    let allowed = ["src/actuate/", "src/kernel/support.rs"];
+    // `support` opens the settings for writing to see whether it may, and writes nothing; the others write files of their
+    // own.
+    let allowed = ["src/actuate/", "src/kernel/support.rs", "src/recording/", "src/ui/plot.rs"];
     let strangers: Vec<String> =
         mentions("", &writes).into_iter().filter(|line| !allowed.iter().any(|place| line.contains(place))).collect();
     assert_eq!(strangers, Vec::<String>::new());

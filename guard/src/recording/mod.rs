@@ -10,9 +10,9 @@ mod writer;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,11 @@ impl Header {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began_unix_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
         Self { format: FORMAT.to_owned(), version: VERSION, boot_id, began_unix_ms, host }
+    }
+
+    /// Whether both are of one start of a guard, whose recording went on in another file.
+    pub fn same_start(&self, other: &Self) -> bool {
+        self == other
     }
 }
 
@@ -111,19 +116,23 @@ pub enum Error {
 /// guard. Samples that the thread cannot keep up with are left out.
 #[derive(Debug)]
 pub struct Recorder {
-    samples: SyncSender<Sample>,
-    writes: JoinHandle<()>,
+    samples: Option<SyncSender<Sample>>,
+    /// Hears when everything is written.
+    ended: Receiver<()>,
 }
 
 /// So many samples may wait for the disk: at most half a minute's, and about 1 MiB.
 const WAITING: usize = 512;
+/// A stop waits no longer than this for the last of them.
+const LAST_WRITES: Duration = Duration::from_secs(2);
 
 impl Recorder {
     /// Records the last hour below the state directory, and everything into `file` if one is named. Each ends by itself,
     /// with a warning, when its disk fails.
     pub fn start(hour: Option<Hour>, file: Option<Writer>) -> Self {
         let (samples, arriving) = sync_channel::<Sample>(WAITING);
-        let writes = thread::spawn(move || {
+        let (end, ended) = sync_channel(1);
+        thread::spawn(move || {
             let (mut hour, mut file) = (hour, file);
             for sample in arriving {
                 hour = hour.and_then(|mut hour| kept(&hour.add(&sample), "the last hour").then_some(hour));
@@ -132,21 +141,27 @@ impl Recorder {
             for ended in [hour.map(Hour::finish), file.map(Writer::finish)].into_iter().flatten() {
                 kept(&ended, "what was left");
             }
+            let _ = end.send(());
         });
-        Self { samples, writes }
+        Self { samples: Some(samples), ended }
     }
 
     /// Hands one over; never waits.
     pub fn add(&self, sample: &Sample) {
         // Full, or its thread has ended: what is lost is a sample of a recording.
-        let _ = self.samples.try_send(sample.clone());
+        if let Some(samples) = &self.samples {
+            let _ = samples.try_send(sample.clone());
+        }
     }
+}
 
-    /// Waits until everything is written. Blocks.
-    pub fn finish(self) {
-        drop(self.samples);
-        // Only a panic is an error here, and the release build ends the process with it.
-        let _ = self.writes.join();
+impl Drop for Recorder {
+    /// Waits until everything is written, or until a disk has hung for too long.
+    fn drop(&mut self) {
+        self.samples = None;
+        if self.ended.recv_timeout(LAST_WRITES).is_err() {
+            tracing::warn!("the disk is too slow for the recording: its end is missing");
+        }
     }
 }
 

@@ -117,7 +117,7 @@ fn a_recorder_writes_all_it_was_given_before_it_ends() {
     for second in 0..100 {
         recorder.add(&sample(second));
     }
-    recorder.finish();
+    drop(recorder);
     assert_eq!(seconds(&path), ((0..100).collect(), 1, 0));
     assert_eq!(seconds(&folder.path().join(FOLDER)).0.len(), 100);
 }

@@ -2,12 +2,16 @@
 
 mod counted;
 mod decisions;
+mod plot;
+mod replay;
 mod screen;
 mod support;
 mod table;
 
 use std::io::{self, Write};
 
+pub use plot::plot;
+pub use replay::ReplayScreen;
 pub use screen::{StatusScreen, unguarded};
 pub use support::SupportScreen;
 pub use table::{Align, Table};
