@@ -84,6 +84,7 @@ impl Control {
             }
         };
         self.reporter.tick(&sample, &estimate, &plan, outcomes);
+        self.observer.look_at_entries(&sample.table);
         policy::next_tick(&estimate, &plan)
     }
 

@@ -1,18 +1,29 @@
-//! The three ctnetlink messages that the guard sends (include/uapi/linux/netfilter/nfnetlink_conntrack.h), written by
-//! hand: a crate for them would be larger than they are. Two are the self-test's, one asks for the statistics.
+//! The four ctnetlink messages that the guard sends (include/uapi/linux/netfilter/nfnetlink_conntrack.h), written by
+//! hand: a crate for them would be larger than they are. Two are the self-test's, one asks for the statistics, one for
+//! entries.
+
+mod dump;
+mod entries;
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::ops::ControlFlow;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
+use dump::{broken, dump};
+pub use entries::Entry;
+use entries::entry;
+
 use super::symbols::Symbols;
 
 /// `IPCTNL_MSG_CT_NEW`
 const NEW: u16 = 0;
+/// `IPCTNL_MSG_CT_GET`
+const GET: u16 = 1;
 /// `IPCTNL_MSG_CT_DELETE`
 const DELETE: u16 = 2;
 /// `IPCTNL_MSG_CT_GET_STATS_CPU`
@@ -69,10 +80,6 @@ pub mod stat {
     pub const CHAIN_TOO_LONG: u16 = 15;
 }
 
-/// Room for the part of a dump that the kernel puts into one packet (`netlink_dump` takes what the reader offers, up to
-/// 32 KiB).
-const PACKET: usize = 32 << 10;
-
 /// Both ends of the flows: addresses for documentation (RFC 5737), which nobody has.
 const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)];
 /// The second end's port: discard.
@@ -123,20 +130,25 @@ impl Socket {
     /// The kernel's statistics of this network namespace, a row for each possible CPU, in the order of `wanted` (see
     /// [`stat`]); 0 for what this kernel does not have.
     pub fn statistics<const N: usize>(&self, wanted: [u16; N]) -> io::Result<Vec<[u32; N]>> {
-        let dump = message(GET_STATS_CPU, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &[])?;
-        send(self.0.as_raw_fd(), &dump, MsgFlags::empty())?;
         let mut rows = Vec::new();
-        let mut packet = vec![0; PACKET];
-        loop {
-            // The kernel has each part ready before it returns from `send` or from the `recv` of the part before.
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
-            let length = recv(self.0.as_raw_fd(), &mut packet, flags)?;
-            let part =
-                packet.get(..length).ok_or_else(|| io::Error::other("ctnetlink sent more than was asked for"))?;
-            if rows_in(part, wanted, &mut rows)? {
-                return Ok(rows);
+        dump(&self.0, GET_STATS_CPU, |attributes| {
+            let mut row = [0; N];
+            for attribute in attributes {
+                let (kind, value) = attribute?;
+                if let Some(place) = wanted.iter().position(|wanted| *wanted == kind) {
+                    row[place] = u32::from_be_bytes(value.try_into().map_err(|_| broken())?);
+                }
             }
-        }
+            rows.push(row);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(rows)
+    }
+
+    /// Entries of this network namespace from the first buckets on, until `each` has enough. The socket is of no use
+    /// afterwards: what was not read is left in it. Answers with whether these were all.
+    pub fn entries(self, mut each: impl FnMut(Entry) -> ControlFlow<()>) -> io::Result<bool> {
+        dump(&self.0, GET, |attributes| Ok(each(entry(attributes)?)))
     }
 
     /// One message for each flow, in one packet: the kernel has dealt with all of them before `send` returns.
@@ -145,7 +157,7 @@ impl Socket {
         for flow in 1..=flows {
             // Errors are answered in any case, so one acknowledgement at the end does for all.
             let acknowledge = if flow == flows { libc::NLM_F_ACK } else { 0 };
-            packet.extend(message(kind, libc::NLM_F_REQUEST | acknowledge | flags, &attributes(flow))?);
+            packet.extend(message(kind, libc::NLM_F_REQUEST | acknowledge | flags, libc::AF_INET, &attributes(flow))?);
         }
         send(self.0.as_raw_fd(), &packet, MsgFlags::empty())?;
         let mut acknowledged = false;
@@ -161,34 +173,6 @@ impl Socket {
     }
 }
 
-/// Adds the rows of one packet of a dump; true when it was the last.
-fn rows_in<const N: usize>(packet: &[u8], wanted: [u16; N], rows: &mut Vec<[u32; N]>) -> io::Result<bool> {
-    let broken = || io::Error::other("ctnetlink sent a message that is cut short");
-    let mut rest = packet;
-    while !rest.is_empty() {
-        let length = rest.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)) as usize;
-        let message = rest.get(..length).filter(|message| message.len() >= 16).ok_or_else(broken)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        match i32::from(u16::from_ne_bytes([message[4], message[5]])) {
-            libc::NLMSG_DONE => return Ok(true),
-            libc::NLMSG_ERROR => return error_in(message).map(|()| true),
-            _ => {}
-        }
-        let mut row = [0; N];
-        let mut attributes = message.get(20..).ok_or_else(broken)?;
-        while let [l0, l1, k0, k1, ..] = *attributes {
-            let (length, kind) = (usize::from(u16::from_ne_bytes([l0, l1])), u16::from_ne_bytes([k0, k1]));
-            let value = attributes.get(4..length).ok_or_else(broken)?;
-            if let Some(place) = wanted.iter().position(|wanted| *wanted == kind) {
-                row[place] = u32::from_be_bytes(value.try_into().map_err(|_| broken())?);
-            }
-            attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-        rows.push(row);
-    }
-    Ok(false)
-}
-
 /// The error that an `NLMSG_ERROR` carries; 0 is an acknowledgement.
 fn error_in(answer: &[u8]) -> io::Result<()> {
     let kind = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).map(u16::from_ne_bytes);
@@ -201,7 +185,7 @@ fn error_in(answer: &[u8]) -> io::Result<()> {
 }
 
 /// `struct nlmsghdr`, `struct nfgenmsg` and the attributes.
-fn message(kind: u16, flags: i32, attributes: &[u8]) -> io::Result<Vec<u8>> {
+fn message(kind: u16, flags: i32, family: i32, attributes: &[u8]) -> io::Result<Vec<u8>> {
     let length = u32::try_from(20 + attributes.len()).map_err(io::Error::other)?;
     let flags = u16::try_from(flags).map_err(io::Error::other)?;
     let subsystem = u16::try_from(libc::NFNL_SUBSYS_CTNETLINK).map_err(io::Error::other)?;
@@ -211,7 +195,7 @@ fn message(kind: u16, flags: i32, attributes: &[u8]) -> io::Result<Vec<u8>> {
     message.extend(flags.to_ne_bytes());
     // Sequence number and port, which nobody compares here; then the family, the version and a resource of 0.
     message.extend([0; 8]);
-    message.extend([u8::try_from(libc::AF_INET).map_err(io::Error::other)?, 0, 0, 0]);
+    message.extend([u8::try_from(family).map_err(io::Error::other)?, 0, 0, 0]);
     message.extend(attributes);
     Ok(message)
 }
@@ -272,36 +256,9 @@ mod tests {
         let attributes = tuple(TUPLE_ORIG, Flow::Udp, ENDS, [1, PORT]);
         // Twice an address of 4 bytes, a number and two ports, each with a header and padded; two nests and one around.
         assert_eq!(attributes.len(), 4 + (4 + 2 * 8) + (4 + 3 * 8));
-        let message = message(NEW, libc::NLM_F_REQUEST, &attributes).unwrap();
+        let message = message(NEW, libc::NLM_F_REQUEST, libc::AF_INET, &attributes).unwrap();
         assert_eq!(u32::from_ne_bytes(message[..4].try_into().unwrap()) as usize, message.len());
         assert_eq!(message[4..6], [0, 1]);
-    }
-
-    /// A message of a dump, of this type and with these attributes.
-    fn part(kind: u16, attributes: &[u8]) -> Vec<u8> {
-        let mut part = message(GET_STATS_CPU, libc::NLM_F_MULTI, attributes).unwrap();
-        part[4..6].copy_from_slice(&kind.to_ne_bytes());
-        part
-    }
-
-    #[test]
-    fn a_dump_has_a_row_for_each_message_and_ends_where_it_says() {
-        let wanted = [stat::DROP, stat::CHAIN_TOO_LONG];
-        let word = |kind, value: u32| attribute(kind, &value.to_be_bytes());
-        let first = part(256, &[word(stat::INVALID, 9), word(stat::DROP, 0xffff_fffe)].concat());
-        let second = part(256, &[word(stat::CHAIN_TOO_LONG, 3), word(stat::DROP, 2)].concat());
-        let mut rows = Vec::new();
-        assert!(!rows_in(&[first.clone(), second].concat(), wanted, &mut rows).unwrap());
-        assert_eq!(rows, [[0xffff_fffe, 0], [2, 3]]);
-        let done = part(u16::try_from(libc::NLMSG_DONE).unwrap(), &[]);
-        assert!(rows_in(&[first.clone(), done].concat(), wanted, &mut rows).unwrap());
-        assert_eq!(rows.len(), 3);
-        for length in 1..first.len() {
-            assert!(rows_in(&first[..length], wanted, &mut Vec::new()).is_err(), "{length}");
-        }
-        let mut wild = first;
-        wild[20..22].copy_from_slice(&2_u16.to_ne_bytes());
-        assert!(rows_in(&wild, wanted, &mut rows).is_err(), "an attribute shorter than its header");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Attached, BackEnd, Hooks, Options, Signal};
+use super::{Attached, BackEnd, Hooks, Options, Signal, ctnetlink};
 use crate::observe::{Statistics, memory, stats, table};
 
 /// One row of `conntrack-guard support`.
@@ -80,6 +80,7 @@ fn signals(root: &Path, options: Options) -> Vec<Row> {
         growth,
         file("entries", "proc/sys/net/netfilter/nf_conntrack_count", "the guard cannot run"),
         file("entry size", memory::SLABINFO, "the usual size of an entry is taken"),
+        census(root),
     ]);
     rows
 }
@@ -165,6 +166,17 @@ impl Programs {
             Some(back_end) => Row { back_ends, why, ..Row::by(signal.name(), back_end.name()) },
             None => Row { back_ends, ..Row::off(signal.name(), signal.lost(), why.unwrap_or_default()) },
         }
+    }
+}
+
+/// What the entries are: read through ctnetlink.
+fn census(root: &Path) -> Row {
+    const NAME: &str = "census";
+    if ctnetlink::is_loaded(root) || ctnetlink::is_built_in(root) {
+        Row::by(NAME, "ctnetlink")
+    } else {
+        let lost = "a flood is told from growth by how entries end, later and less surely";
+        Row::off(NAME, lost, "nf_conntrack_netlink is not loaded; `modprobe nf_conntrack_netlink`".to_owned())
     }
 }
 

@@ -30,13 +30,15 @@ pub struct Observer {
     hooks: Option<Hooks>,
     stats: stats::Stats,
     entry_bytes: u64,
+    census: census::Taker,
 }
 
 impl Observer {
     /// Reads proc files below `root`, and the programs' counters where they could be attached.
     pub fn new(root: &Path, hooks: Option<Hooks>) -> Self {
         let entry_bytes = memory::entry_bytes(root);
-        Self { root: root.to_owned(), hooks, stats: stats::Stats::default(), entry_bytes }
+        let (stats, census) = (stats::Stats::default(), census::Taker::default());
+        Self { root: root.to_owned(), hooks, stats, entry_bytes, census }
     }
 
     /// Reads everything once. The statistics may be missing; without the table's size and count there is no sample.
@@ -53,10 +55,16 @@ impl Observer {
             memory: memory::read(&self.root)?,
             entry_bytes: self.entry_bytes,
             timeouts: timeouts::read(&self.root)?,
-            census: None,
+            census: self.census.last(),
             flowtables: flowtables(&self.root),
             time_of_day: time_of_day(),
         })
+    }
+
+    /// Looks at the entries themselves if it is time, for the samples that follow. Takes a few milliseconds, so it is for
+    /// the time between two ticks: nothing that is urgent shall wait for it.
+    pub fn look_at_entries(&mut self, table: &TableReading) {
+        self.census.look(&self.root, table);
     }
 }
 

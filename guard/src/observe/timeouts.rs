@@ -77,6 +77,22 @@ impl Timeout {
         Self::GreStream,
     ];
 
+    /// The timeout of a TCP entry in this state (`enum tcp_conntrack`); `None` for SYN_SENT2 (both ends opened at once),
+    /// whose timeout is no sysctl.
+    pub fn of_tcp_state(state: u8) -> Option<Self> {
+        match state {
+            1 => Some(Self::TcpSynSent),
+            2 => Some(Self::TcpSynRecv),
+            3 => Some(Self::TcpEstablished),
+            4 => Some(Self::TcpFinWait),
+            5 => Some(Self::TcpCloseWait),
+            6 => Some(Self::TcpLastAck),
+            7 => Some(Self::TcpTimeWait),
+            8 => Some(Self::TcpClose),
+            _ => None,
+        }
+    }
+
     /// The sysctl below net.netfilter.
     pub fn sysctl(self) -> &'static str {
         match self {

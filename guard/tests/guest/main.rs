@@ -5,6 +5,7 @@
 
 mod btf;
 mod causes;
+mod census;
 mod daemon;
 mod fallback;
 mod hooks;
