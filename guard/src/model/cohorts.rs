@@ -15,6 +15,7 @@ use super::kinds::Kind;
 use super::outlook::{AFTER, Outlook, ended};
 use super::pace::Pace;
 use super::readings::Flow;
+use super::sweeps::Sweeps;
 use crate::observe::{Timeout, Timeouts};
 
 /// From this share of the entries on, ends of one interval that nothing brought about are a clearing (`conntrack -F`, an
@@ -35,8 +36,19 @@ pub(super) struct Cohorts {
     eras: Eras,
     /// The kinds that were seen, by when they end, and what their shares are.
     order: Vec<Ending>,
+    sweeps: Sweeps,
+    /// What has happened since the last sweep, or in the last interval where there are none.
+    batch: Batch,
     /// What is expected of the entries that are there.
     ahead: Ahead,
+}
+
+/// Ends that belong together: what expired in this time was freed in it.
+#[derive(Clone, Debug, Default)]
+struct Batch {
+    from: f64,
+    inserts: f64,
+    ends: PerTimeout,
 }
 
 /// The ends of the entries that are there.
@@ -46,6 +58,8 @@ struct Ahead {
     until: [f64; AFTER.len()],
     /// In all, by what ends them.
     held: PerTimeout,
+    /// Those whose time has run out, not freed yet.
+    dead: f64,
 }
 
 /// The share of all that come that one timeout ends.
@@ -73,6 +87,8 @@ impl Cohorts {
             kinds: Timeout::ALL.iter().map(|_| Kind::new()).collect(),
             eras: Eras::default(),
             order: Vec::new(),
+            sweeps: Sweeps::new(),
+            batch: Batch::default(),
             ahead: Ahead::default(),
         }
     }
@@ -87,36 +103,55 @@ impl Cohorts {
         self.pace.add(flow.inserts / seconds, interval);
 
         let were_there = count as f64 + flow.destroys;
-        let unexpected = flow.destroys - ended(&self.ahead.until, seconds);
+        let unexpected = flow.destroys - self.ahead.dead - ended(&self.ahead.until, seconds);
         if unexpected > CLEARED * were_there {
             // What went at once will not end later, and says nothing on how the others will end.
             self.arrivals.thin(flow.destroys);
+            self.batch = Batch { from: self.now, ..Batch::default() };
             self.ahead = self.look_ahead();
             return;
         }
-        let mut by_timeout = 0.0;
-        for timeout in self.by_end() {
-            let ends = flow.ends.of(timeout);
-            by_timeout += ends;
-            if ends > 0.0 || self.kinds[timeout as usize].is_known() {
-                self.end(timeout, before, interval, flow.inserts, ends);
-            }
+        let by_timeout = Timeout::ALL.map(|timeout| flow.ends.of(timeout));
+        let freed = by_timeout.iter().sum();
+        if self.sweeps.add(self.now, interval, freed, were_there, self.ahead.dead) {
+            self.learn(before);
+        }
+        self.batch.inserts += flow.inserts;
+        for (all, ends) in self.batch.ends.iter_mut().zip(by_timeout) {
+            *all += ends;
+        }
+        if self.sweeps.gap(self.now).is_none() && !self.sweeps.under_way() {
+            self.learn(self.now);
         }
         // Evicted, deleted, or of a state that no timeout belongs to.
-        self.arrivals.thin((flow.destroys - by_timeout).max(0.0));
-        self.order = self.endings();
+        self.arrivals.thin((flow.destroys - freed).max(0.0));
         self.ahead = self.look_ahead();
     }
 
-    /// So many ended by this timeout since `before`.
-    fn end(&mut self, timeout: Timeout, before: f64, interval: Duration, came: f64, ends: f64) {
-        let seconds = interval.as_secs_f64();
+    /// What the batch that ends here says.
+    fn learn(&mut self, until: f64) {
+        let batch = std::mem::replace(&mut self.batch, Batch { from: until, ..Batch::default() });
+        if until <= batch.from {
+            return;
+        }
+        for timeout in self.by_end() {
+            if batch.ends[timeout as usize] > 0.0 || self.kinds[timeout as usize].is_known() {
+                self.end(timeout, &batch, until);
+            }
+        }
+        self.order = self.endings();
+    }
+
+    /// So many ended by this timeout in the batch.
+    fn end(&mut self, timeout: Timeout, batch: &Batch, until: f64) {
+        let seconds = until - batch.from;
+        let ends = batch.ends[timeout as usize];
         let lane = lane(timeout);
-        let tried = lane.is_some().then(|| Kind::TRIED.map(|open| self.came(&self.due(timeout, open, before, lane))));
+        let due = |open, lane| self.due(timeout, open, batch.from, until, lane);
+        let tried = lane.is_some().then(|| Kind::TRIED.map(|open| self.came(&due(open, lane))));
         let tried =
             tried.and_then(|tried| tried.iter().all(Option::is_some).then(|| tried.map(Option::unwrap_or_default)));
-
-        let due = self.due(timeout, self.kinds[timeout as usize].open(), before, None);
+        let due = due(self.kinds[timeout as usize].open(), None);
         let all: f64 = due.iter().map(|due| due.came).sum();
         for one in &due {
             // Where nothing is left the older ones pay, see `take`.
@@ -125,13 +160,14 @@ impl Cohorts {
         }
         let a_second = |entries: f64| entries / seconds;
         let (due, tried) = (self.came(&due).map(a_second), tried.map(|tried| tried.map(a_second)));
-        self.kinds[timeout as usize].add(interval, a_second(came), a_second(ends), due, tried);
+        let interval = Duration::from_secs_f64(seconds);
+        self.kinds[timeout as usize].add(interval, a_second(batch.inserts), a_second(ends), due, tried);
     }
 
-    /// What this timeout was due for since `before`, if its entries stayed open for so long. Those that it ended already
+    /// What this timeout was due for in that span, if its entries stayed open for so long. Those that it ended already
     /// count as left if they were kept apart in this lane.
-    fn due(&self, timeout: Timeout, open: f64, before: f64, lane: Lane) -> Vec<Due> {
-        let spans = self.eras.came_for(timeout, open, before, self.now).into_iter();
+    fn due(&self, timeout: Timeout, open: f64, from: f64, until: f64, lane: Lane) -> Vec<Due> {
+        let spans = self.eras.came_for(timeout, open, from, until).into_iter();
         let due = spans.map(|Span { era, from, to }| {
             let left = self.arrivals.left(from, to, lane);
             Due { from, to, came: left / (1.0 - self.ended_before(timeout, open, era)).max(LEAST) }
@@ -204,21 +240,28 @@ impl Cohorts {
         let in_force = self.eras.in_force();
         let stays = self.order.iter().map(|ending| {
             let index = ending.timeout as usize;
-            ending.share * (in_force[index] + self.kinds[index].open())
+            ending.share * (in_force[index] + self.open(ending.timeout))
         });
         self.pace.rate() * stays.sum::<f64>()
     }
 
-    /// Goes through what is left of each cohort: by which timeout, in how many seconds, how many will end. What came
-    /// before all memory ends as it does now, until all of it has ended that this timeout can end.
+    /// Seconds that an entry is there besides its timeout: open before, dead after it.
+    fn open(&self, timeout: Timeout) -> f64 {
+        self.kinds[timeout as usize].open() + self.sweeps.gap(self.now).unwrap_or(0.0) / 2.0
+    }
+
+    /// Goes through what is left of each cohort: by which timeout, in how many seconds, how many will expire; those that
+    /// have expired and were not freed when the batch began have less than 0 to go. What came before all memory expires
+    /// as it does now, until all of it has that this timeout can end.
     fn each_end(&self, mut end: impl FnMut(Timeout, f64, f64)) {
+        let freed_at = self.batch.from - self.now;
         for cohort in self.arrivals.cohorts() {
             // Those of the kinds that have ended are gone, so what is left is of the others.
-            let ended = self.order.iter().filter(|ending| self.time_left(cohort, ending.timeout) <= 0.0);
+            let ended = self.order.iter().filter(|ending| self.time_left(cohort, ending.timeout) <= freed_at);
             let others = (1.0 - ended.map(|ending| ending.share).sum::<f64>()).max(LEAST);
             for ending in &self.order {
                 let after = self.time_left(cohort, ending.timeout);
-                if after > 0.0 {
+                if after > freed_at {
                     end(ending.timeout, after, cohort.left * (ending.share / others).min(1.0));
                 }
             }
@@ -228,6 +271,9 @@ impl Cohorts {
         for ending in &self.order {
             let kind = &self.kinds[ending.timeout as usize];
             let unknown = in_force[ending.timeout as usize] + kind.open() - known_for;
+            if unknown > freed_at {
+                end(ending.timeout, freed_at / 2.0, unknown.min(0.0) * kind.ends() - freed_at * kind.ends());
+            }
             let mut from = 0.0;
             for to in AFTER {
                 let seconds = to.min(unknown) - from;
@@ -249,19 +295,22 @@ impl Cohorts {
     }
 
     fn look_ahead(&self) -> Ahead {
-        let mut ahead = Ahead::default();
+        let (mut held, mut until, mut expired) = ([0.0; ALL], [0.0; AFTER.len()], 0.0);
         self.each_end(|timeout, after, entries| {
-            ahead.held[timeout as usize] += entries;
-            if let Some(ends) = ahead.until.get_mut(AFTER.partition_point(|point| *point < after)) {
+            held[timeout as usize] += entries;
+            if after <= 0.0 {
+                expired += entries;
+            } else if let Some(ends) = until.get_mut(AFTER.partition_point(|point| *point < after)) {
                 *ends += entries;
             }
         });
         let mut all = 0.0;
-        for ends in &mut ahead.until {
+        for ends in &mut until {
             all += *ends;
             *ends = all;
         }
-        ahead
+        let dead = (expired - self.batch.ends.iter().sum::<f64>()).max(0.0);
+        Ahead { until: self.sweeps.freed(self.now, dead, &until), held, dead }
     }
 
     /// What is expected of a table with so many entries.
@@ -275,7 +324,7 @@ impl Cohorts {
             inserts: self.pace.rate(),
             ends: self.ahead.until,
             shares,
-            open: Timeout::ALL.map(|timeout| self.kinds[timeout as usize].open()),
+            open: Timeout::ALL.map(|timeout| self.open(timeout)),
             in_force: self.eras.in_force(),
             drift: 0.0,
         }

@@ -18,6 +18,7 @@ mod rates;
 mod readings;
 mod stall;
 mod states;
+mod sweeps;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

@@ -172,6 +172,7 @@ impl<'a> History<'a> {
         self.outcome.ticks += 1;
         let sample = self.sample();
         let estimate = self.model.observe(&sample);
+        self.outcome.foresight.add(&estimate);
         let (state, plan) = decide(&self.state, &estimate, &self.scenario.policy, &self.limits);
         self.state = state;
         self.tell(&plan);

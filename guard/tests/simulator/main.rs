@@ -5,6 +5,7 @@
 
 mod closed_loop;
 mod faults;
+mod foresight;
 mod golden;
 mod kernel;
 mod load;

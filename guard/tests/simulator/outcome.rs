@@ -1,5 +1,6 @@
 //! What a history came to.
 
+use crate::foresight::Foresight;
 use conntrack_guard::observe::{TableReading, Timeouts};
 use conntrack_guard::policy::{Change, Rule, Setting};
 
@@ -62,6 +63,8 @@ pub struct Outcome {
     pub highest_max: u64,
     /// Looks that the guard took.
     pub ticks: u64,
+    /// What the model expected.
+    pub foresight: Foresight,
     /// Plans that the bounds refused.
     pub refused_plans: Vec<String>,
 }

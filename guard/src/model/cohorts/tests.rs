@@ -140,9 +140,9 @@ fn a_storm_of_another_kind_is_known_when_it_begins_to_end() {
     for _ in 0..20 {
         let estimate = toy.run(0);
         let held = toy.hold(&estimate, 5);
-        // In its first 30 s nobody can know; then what ends says it.
+        // In its first 30 s nobody can know; then what ends says it, when it has gone on for longer than a sweep.
         if toy.count() > 270_000 {
-            assert!(error(held) < 0.1, "{held:?}");
+            assert!(error(held) < 0.15, "{held:?}");
         }
     }
     let estimate = toy.run(30);

@@ -7,6 +7,7 @@ mod large;
 mod limits;
 
 use crate::closed_loop::run;
+use crate::foresight::quantile;
 use crate::golden;
 use crate::kernel::flow;
 use crate::load::Rate;
@@ -17,6 +18,16 @@ use crate::scenario::Scenario;
 fn play(scenario: &Scenario) -> Outcome {
     let outcome = run(scenario);
     golden::check(scenario, &outcome);
+    let [near, far] = &outcome.foresight.errors;
+    println!(
+        "{}: the expected count is off by {:.1} % (one in ten {:.1} %) 10 s ahead, by {:.1} % ({:.1} %) a minute ahead",
+        scenario.name,
+        100.0 * quantile(near, 50.0),
+        100.0 * quantile(near, 90.0),
+        100.0 * quantile(far, 50.0),
+        100.0 * quantile(far, 90.0)
+    );
+    assert!(quantile(near, 50.0) <= 0.15, "{}: the model does not foresee 10 s", scenario.name);
     assert_eq!(outcome.offences, Vec::<String>::new(), "{}", scenario.name);
     assert_eq!(outcome.refused_plans, Vec::<String>::new(), "{}: no plan is refused", scenario.name);
     outcome
