@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::actuate::{Actuator, Outcome, Restored};
-use crate::config::Policy;
+use crate::actuate::{Actuator, DryRun, Outcome, Restored};
+use crate::config::{self, Policy};
 use crate::model::{Estimate, Model, ResizeCost};
 use crate::observe::{Observer, table, timeouts};
 use crate::policy::{self, InForce, Limits, Plan, State, bounds};
 use crate::recording::Recorder;
-use crate::report::{Brake, Reporter};
+use crate::report::{Brake, Mode, PolicyNow, Reporter};
 
 /// A reading that failed is tried again after this.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -88,6 +88,29 @@ impl Control {
         policy::next_tick(&estimate, &plan)
     }
 
+    /// Takes a new policy with its limits and what it now does with plans; `actuator` is in place of the one before. What
+    /// was changed under the old one stays, and is put back at the end.
+    pub async fn adopt(&mut self, policy: Policy, limits: Limits, mode: Mode, actuator: Option<Box<dyn Actuator>>) {
+        if let Some(actuator) = actuator {
+            self.actuator = Arc::new(Mutex::new(actuator));
+        }
+        let stall = policy.hash.max_stall;
+        self.with_actuator(move |actuator| {
+            actuator.set_max_stall(stall);
+            Vec::<()>::new()
+        })
+        .await;
+        self.model.look_ahead(policy.table.horizon);
+        self.reporter.adopt(mode, &limits, policy.table.horizon);
+        self.policy = policy;
+        self.limits = limits;
+    }
+
+    /// What the status says of the policy.
+    pub fn tell_policy(&self, now: &PolicyNow) {
+        self.reporter.tell_policy(now);
+    }
+
     /// Whether the kernel has no connection tracking any more. Programs that were attached to it are dead for good then,
     /// though kprobes do not say so.
     pub fn table_is_gone(&self) -> bool {
@@ -111,6 +134,10 @@ impl Control {
         let found = InForce { table, timeouts, time_of_day: estimate.time_of_day };
         let approved = bounds::check(plan, &self.limits, &found, estimate.entry_bytes, estimate.resize_cost)
             .map_err(|violation| format!("the plan is not carried out: {violation}"))?;
+        if self.policy.mode != config::Mode::Enforce {
+            // The actuator may be one that writes: it keeps what was changed under an earlier policy.
+            return Ok(DryRun.apply(&approved));
+        }
         Ok(self.with_actuator(move |actuator| actuator.apply(&approved)).await)
     }
 
@@ -139,10 +166,10 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::actuate::testing::FakeKernel;
-    use crate::actuate::{DryRun, Effect, Live};
+    use crate::actuate::{Effect, Live};
     use crate::config::{Mode as PolicyMode, Restore};
     use crate::policy::{Approved, Host, Setting};
-    use crate::report::{Mode, Start, Status};
+    use crate::report::{Start, Status};
 
     pub(crate) fn control(kernel: &FakeKernel, mode: PolicyMode, actuator: Box<dyn Actuator>) -> Control {
         let policy = Policy { mode, ..Policy::default() };
@@ -158,8 +185,9 @@ pub(crate) mod tests {
         let limits = Limits::new(&policy, &host).unwrap();
         let mode = Mode::Enforce;
         let horizon = policy.table.horizon;
-        let reporter =
-            Reporter::new(&Start { mode, limits: &limits, horizon, found: &found, hooks: Err(String::new()) });
+        let now = PolicyNow::default();
+        let hooks = Err(String::new());
+        let reporter = Reporter::new(&Start { mode, limits: &limits, horizon, policy: &now, found: &found, hooks });
         Control::new(kernel.root().into(), observer, policy, limits, actuator, reporter, Brake::default())
     }
 
@@ -283,6 +311,8 @@ pub(crate) mod tests {
             let _ = self.0.recv();
             Vec::new()
         }
+
+        fn set_max_stall(&mut self, _: Duration) {}
 
         fn restore(&mut self, _: Restore, _: ResizeCost) -> Vec<Restored> {
             Vec::new()

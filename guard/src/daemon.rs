@@ -1,25 +1,30 @@
 //! `conntrack-guard run`: starts the parts in the order in which nothing is changed before everything is checked, ticks,
 //! and on a signal puts everything back.
 
+mod found;
+mod policies;
+mod reload;
+mod signals;
 mod waiting;
+mod watch;
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::sys::signal::{SigSet, Signal as Number};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use crate::actuate::{Actuator, DryRun, Inherited, Journal, Live, Settings};
+use self::policies::Policies;
+use self::reload::{Ground, Reload};
+use self::signals::Stop;
+use crate::actuate::{DryRun, Journal, Settings};
 use crate::cli::{Failure, RunArgs};
-use crate::config::{self, Policy};
 use crate::control::Control;
 use crate::figures::time;
 use crate::kernel::{self, Hooks};
-use crate::observe::{Observer, Sample, memory};
-use crate::policy::{Host, Limits, Setting};
+use crate::observe::Observer;
+use crate::policy::Host;
 use crate::recording::{self, Header, Hour, Recorder, Writer};
 use crate::report::{self, Brake, Guarding, Mode, Reporter, Server, Start};
 
@@ -32,14 +37,15 @@ const NO_WAY_BACK: &str = "the guard changes nothing that it could not put back"
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     report::log::start(args.log_format, args.verbose);
     let root = Path::new("/");
-    let (policy, mode) = policy(args)?;
+    let policies = Policies::start(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
-        // Before anything is changed: a signal from here on is a stop and not a death.
+        // Before anything is changed: a signal from here on is a stop or a reload and not a death.
         let mut stop = Stop::listen()?;
+        let mut reload = Reload::new(policies)?;
         while let Some(access) = waiting::access(root, report::socket(), &mut stop).await? {
             // Its parts are large, and lie in it from end to end.
-            match Box::pin(guard(args, root, &policy, mode, &mut stop)).await? {
+            match Box::pin(guard(args, root, &mut reload, &mut stop)).await? {
                 Ended::Stopped => break,
                 Ended::TableGone => warn!("nf_conntrack was unloaded, and its settings with it"),
             }
@@ -53,29 +59,35 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Guards the table that is there now. The caller holds the right to.
-async fn guard(args: &RunArgs, root: &Path, policy: &Policy, mode: Mode, stop: &mut Stop) -> Result<Ended, Failure> {
+async fn guard(args: &RunArgs, root: &Path, reload: &mut Reload, stop: &mut Stop) -> Result<Ended, Failure> {
+    let policies = &mut reload.policies;
     let found = Observer::new(root, None).sample().context("cannot read the table")?;
-    let inherited = inherited(mode, root, &args.state_dir)?;
-    let host = host(&found, &inherited);
-    let limits = Limits::new(policy, &host).map_err(Failure::invalid)?;
-    let recorder = recorder(args, root, host)?;
+    let inherited = found::inherited(policies.mode() == Mode::Enforce, root, &args.state_dir)?;
+    let host = found::host(&found, &inherited);
+    let limits = policies.limits(&host)?;
+    let (policy, mode) = (policies.policy().clone(), policies.mode());
+    let writes = mode == Mode::Enforce;
+    let recorder = recorder(args, root, host.clone())?;
     let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
-    let actuator = actuator(mode, root, &args.state_dir, policy)?;
+    let actuator = if writes { reload::start(root, &args.state_dir, &policy)? } else { Box::new(DryRun) };
+    policies.keep();
     let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk, log: args.verbose });
     let told = hooks.as_ref().map(Hooks::signals).map_err(ToString::to_string);
-    let start = Start { mode, limits: &limits, horizon: policy.table.horizon, found: &found, hooks: told };
+    let horizon = policy.table.horizon;
+    let start = Start { mode, limits: &limits, horizon, policy: policies.now(), found: &found, hooks: told };
     let reporter = Reporter::new(&start);
     let brake = Brake::default();
     let server = tokio::spawn(server.run(Guarding { status: reporter.status(), brake: brake.clone() }));
     let observer = Observer::new(root, hooks.ok());
-    let mut control = Control::new(root.into(), observer, policy.clone(), limits, actuator, reporter, brake);
+    let mut control = Control::new(root.into(), observer, policy, limits, actuator, reporter, brake);
     control.record(recorder);
-    let ended = until_stopped(&mut control, stop, &args.state_dir, WRITE_LIMIT).await;
+    let mut ground = Ground { root: root.into(), host, writes };
+    let ended = until_stopped(&mut control, stop, reload, &mut ground, WRITE_LIMIT).await;
     // Takes the socket away.
     server.abort();
     let _ = server.await;
     drop(control);
-    if mode == Mode::Enforce && matches!(ended, Ok(Ended::TableGone)) {
+    if ground.writes && matches!(ended, Ok(Ended::TableGone)) {
         // The same values in the next table would pass for this guard's.
         Journal::remove(&args.state_dir).context("the journal of a table that is gone is of no use any more")?;
     }
@@ -102,83 +114,16 @@ enum Ended {
     TableGone,
 }
 
-/// The policy in force, and what becomes of its plans.
-fn policy(args: &RunArgs) -> Result<(Policy, Mode), Failure> {
-    let mut policy = match &args.config {
-        Some(file) => config::load(file)?,
-        None => Policy::default(),
-    };
-    for warning in config::warnings(&policy) {
-        warn!("{warning}");
-    }
-    let mode = match policy.mode {
-        _ if args.dry_run => Mode::DryRun,
-        config::Mode::Advise | config::Mode::Off => Mode::Advise,
-        config::Mode::Enforce => Mode::Enforce,
-    };
-    if mode != Mode::Enforce {
-        policy.mode = config::Mode::Advise;
-    }
-    Ok((policy, mode))
-}
-
-/// What an earlier guard left. A dry run goes without, where it cannot be read.
-fn inherited(mode: Mode, root: &Path, state_dir: &Path) -> Result<Inherited, Failure> {
-    let inherited = match Inherited::read(&Settings::new(root), state_dir) {
-        Err(error) if mode != Mode::Enforce => {
-            warn!("what an earlier guard changed is taken for what was there before: {error}");
-            Inherited::default()
-        }
-        read => read.context(NO_WAY_BACK)?,
-    };
-    if inherited.earlier_boot {
-        info!("there is a journal of an earlier boot: its settings went with it");
-    }
-    for (setting, original) in &inherited.taken_over {
-        info!(original, "an earlier guard changed {}; a stop puts the original back", setting.sysctl());
-    }
-    for (setting, current) in &inherited.overwritten {
-        info!(current, "{} was set by another program since an earlier guard changed it: it stays", setting.sysctl());
-    }
-    Ok(inherited)
-}
-
-/// The host as the operator left it: what an earlier guard changed is no value to hold bounds or calm against.
-fn host(found: &Sample, inherited: &Inherited) -> Host {
-    let mut host = Host {
-        table: found.table,
-        memory_total: found.memory.total,
-        entry_bytes: found.entry_bytes,
-        page_bytes: memory::page_bytes(),
-        timeouts: found.timeouts.clone(),
-    };
-    for &(setting, original) in &inherited.taken_over {
-        match setting {
-            Setting::Max => host.table.max = original,
-            Setting::Buckets => host.table.buckets = original,
-            Setting::Timeout(timeout) => {
-                host.timeouts.insert(timeout, original);
-            }
-        }
-    }
-    host
-}
-
-fn actuator(mode: Mode, root: &Path, state_dir: &Path, policy: &Policy) -> Result<Box<dyn Actuator>, Failure> {
-    if mode != Mode::Enforce {
-        return Ok(Box::new(DryRun));
-    }
-    let live = Live::start(Settings::new(root), state_dir, policy.hash.max_stall).context(NO_WAY_BACK)?;
-    Ok(Box::new(live))
-}
-
-/// Ticks; on a signal waits for the tick to end, then restores. There is nothing to restore where the table is gone.
+/// Ticks, and between two ticks takes a new policy; on a signal waits for the tick to end, then restores. There is nothing
+/// to restore where the table is gone.
 async fn until_stopped(
     control: &mut Control,
     stop: &mut Stop,
-    state_dir: &Path,
+    reload: &mut Reload,
+    ground: &mut Ground,
     write_limit: Duration,
 ) -> Result<Ended, Failure> {
+    let state_dir = reload.policies.state_dir().to_path_buf();
     loop {
         let pause = {
             let mut tick = std::pin::pin!(control.tick());
@@ -187,7 +132,7 @@ async fn until_stopped(
                 () = stop.received() => {
                     // Its outcome still belongs into the log; restoring waits for its write anyway.
                     if timeout(write_limit, tick).await.is_err() {
-                        return Err(stuck(state_dir, write_limit));
+                        return Err(stuck(&state_dir, write_limit));
                     }
                     None
                 }
@@ -199,13 +144,14 @@ async fn until_stopped(
         }
         tokio::select! {
             () = sleep(pause) => {}
+            why = reload.wanted() => reload.carry_out(why, control, ground).await,
             () = stop.received() => break,
         }
     }
     info!("stopping");
-    let all = timeout(write_limit, control.restore()).await.map_err(|_| stuck(state_dir, write_limit))?;
+    let all = timeout(write_limit, control.restore()).await.map_err(|_| stuck(&state_dir, write_limit))?;
     report::log_restored(&all);
-    report::all_back(&all, state_dir)?;
+    report::all_back(&all, &state_dir)?;
     Ok(Ended::Stopped)
 }
 
@@ -217,53 +163,31 @@ fn stuck(state_dir: &Path, write_limit: Duration) -> Failure {
     ))
 }
 
-/// SIGTERM and SIGINT.
-struct Stop {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Stop {
-    fn listen() -> anyhow::Result<Self> {
-        // Whoever started the guard may have had them blocked, and a blocked signal never ends it.
-        let both = SigSet::from_iter([Number::SIGTERM, Number::SIGINT]);
-        both.thread_unblock().context("cannot unblock SIGTERM and SIGINT")?;
-        let listen = |kind| signal(kind).context("cannot listen for signals");
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
 
-    use nix::sys::signal::raise;
+    use clap::Parser as _;
+    use nix::sys::signal::{Signal as Number, raise};
 
     use super::*;
+    use crate::actuate::Inherited;
     use crate::actuate::testing::FakeKernel;
+    use crate::cli::{Cli, Command};
+    use crate::config;
     use crate::control::tests::{Slow, block_on, control, live};
-    use crate::observe::Timeout;
 
     const LIMIT: Duration = Duration::from_millis(300);
 
-    #[test]
-    fn bounds_and_calm_are_held_against_what_was_there_before_any_guard() {
-        let kernel = FakeKernel::with_timeouts(262_144, 65536, 10);
+    /// Without a policy file.
+    fn no_file(kernel: &FakeKernel) -> (Reload, Ground) {
+        let state_dir = kernel.state_dir();
+        let line = ["conntrack-guard", "run", "--state-dir", state_dir.to_str().unwrap()];
+        let Command::Run(args) = Cli::try_parse_from(line).unwrap().command else { panic!("run is another command") };
         let found = Observer::new(kernel.root(), None).sample().unwrap();
-        let udp = Setting::Timeout(Timeout::Udp);
-        let taken_over = vec![(Setting::Max, 65536), (Setting::Buckets, 16384), (udp, 180)];
-        let host = host(&found, &Inherited { taken_over, ..Inherited::default() });
-        assert_eq!((host.table.max, host.table.buckets, host.table.count), (65536, 16384, 10));
-        assert_eq!((host.timeouts[&Timeout::Udp], host.timeouts[&Timeout::TcpTimeWait]), (180, 120));
-        let limits = Limits::new(&Policy::default(), &host).unwrap();
-        assert_eq!((limits.found_max, limits.timeouts[&Timeout::Udp].ceiling), (65536, 180));
+        let host = found::host(&found, &Inherited::default());
+        let ground = Ground { root: kernel.root().into(), host, writes: true };
+        (Reload::new(Policies::start(&args).unwrap()).unwrap(), ground)
     }
 
     /// One test for all: a signal reaches every listener of the process.
@@ -274,7 +198,8 @@ mod tests {
             block_on(async {
                 let mut stop = Stop::listen().unwrap();
                 let mut control = control(&kernel, config::Mode::Enforce, live(&kernel));
-                let ends = until_stopped(&mut control, &mut stop, Path::new("/state"), LIMIT);
+                let (mut reload, mut ground) = no_file(&kernel);
+                let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, LIMIT);
                 let signal = async {
                     sleep(LIMIT).await;
                     assert!(kernel.get("nf_conntrack_max") > 65536);
@@ -295,7 +220,8 @@ mod tests {
         let failure = block_on(async {
             let mut stop = Stop::listen().unwrap();
             let mut control = control(&kernel, config::Mode::Enforce, live(&kernel));
-            let ends = until_stopped(&mut control, &mut stop, Path::new("/state"), LIMIT);
+            let (mut reload, mut ground) = no_file(&kernel);
+            let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, LIMIT);
             let signal = async {
                 sleep(Duration::from_millis(50)).await;
                 assert!(kernel.get("nf_conntrack_max") > 65536);
@@ -305,7 +231,7 @@ mod tests {
         });
         assert!(kernel.get("nf_conntrack_max") > 65536, "with 65,536 entries in use");
         let text = failure.text();
-        assert!(text.contains("not everything is put back: nf_conntrack_max;") && text.contains("/state"), "{text}");
+        assert!(text.contains("not everything is put back: nf_conntrack_max;") && text.contains("/state:"), "{text}");
     }
 
     fn a_write_that_hangs_is_not_waited_for() {
@@ -314,7 +240,8 @@ mod tests {
         let failure = block_on(async {
             let mut stop = Stop::listen().unwrap();
             let mut control = control(&kernel, config::Mode::Enforce, Box::new(Slow(slow)));
-            let ends = until_stopped(&mut control, &mut stop, Path::new("/state"), LIMIT);
+            let (mut reload, mut ground) = no_file(&kernel);
+            let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, LIMIT);
             let signal = async {
                 sleep(Duration::from_millis(50)).await;
                 raise(Number::SIGTERM).unwrap();
@@ -322,6 +249,6 @@ mod tests {
             tokio::join!(ends, signal).0.unwrap_err()
         });
         let text = failure.text();
-        assert!(text.contains("has not finished a write") && text.contains("/state"), "{text}");
+        assert!(text.contains("has not finished a write") && text.contains("/state:"), "{text}");
     }
 }

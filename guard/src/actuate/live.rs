@@ -67,6 +67,10 @@ impl Actuator for Live {
         changes.map(|change| Outcome { change: change.clone(), result: self.write(change) }).collect()
     }
 
+    fn set_max_stall(&mut self, limit: Duration) {
+        self.journal.set_max_stall(limit);
+    }
+
     fn restore(&mut self, how: Restore, cost: ResizeCost) -> Vec<Restored> {
         self.journal.set_resize_cost(cost);
         restore(&mut self.journal, &self.settings, how)

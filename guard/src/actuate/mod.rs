@@ -11,6 +11,7 @@ mod room;
 mod settings;
 #[cfg(test)]
 pub(crate) mod testing;
+mod whole;
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub use journal::{Error as JournalError, Found, Journal};
 pub use live::Live;
 pub use restore::{Put, Restored, restore};
 pub use settings::{Error as SettingsError, Settings};
+pub(crate) use whole::replace;
 
 use crate::config::Restore;
 use crate::model::ResizeCost;
@@ -37,6 +39,9 @@ pub trait Actuator: Send {
     /// Writes the changes in their order; one outcome each, whatever became of the ones before. Blocks while the
     /// kernel rehashes.
     fn apply(&mut self, approved: &Approved) -> Vec<Outcome>;
+
+    /// Takes the limit for a resize, of the policy now in force, for a `restore` that knows no policy.
+    fn set_max_stall(&mut self, limit: Duration);
 
     /// Puts back the originals of what `apply` changed, as the policy's `stop.restore` has it. `cost` is what resizes were
     /// seen to cost here.

@@ -12,7 +12,7 @@ mod warnings;
 
 pub use errors::{Errors, Position, Problem};
 pub use keys::{Key, keys};
-pub use parse::{load, parse};
+pub use parse::{load, parse, read};
 pub use policy::{Bounds, Flood, Hash, MemoryLimit, Mode, Policy, Relax, Restore, Stop, Table, Timeouts, Window};
 pub use text::{Difference, differences, example};
 pub use warnings::warnings;

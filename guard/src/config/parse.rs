@@ -16,9 +16,14 @@ use super::unknown::{children, unknown};
 /// No policy is longer; a device or an endless pipe given by mistake must not fill the memory.
 const LONGEST_FILE: u64 = 1 << 20;
 
-/// Reads the policy file at `path`. A file that is missing or cannot be read is an error: a host without a file uses
-/// [`Policy::default`].
+/// Reads and parses the policy file at `path`. A file that is missing or cannot be read is an error: a host without a file
+/// uses [`Policy::default`].
 pub fn load(path: &Path) -> Result<Policy, Errors> {
+    parse(&path.display().to_string(), &read(path)?)
+}
+
+/// The text of the policy file at `path`.
+pub fn read(path: &Path) -> Result<String, Errors> {
     let name = path.display().to_string();
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
@@ -30,15 +35,16 @@ pub fn load(path: &Path) -> Result<Policy, Errors> {
         let message = "is longer than 1 MiB and so no policy; give the policy's own file";
         return Err(Errors::whole_file(&name, message.to_owned()));
     }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => parse(&name, text),
+    let valid = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
         Err(error) => {
-            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
-            let mut reader = Reader::new(&name, &valid);
-            reader.refuse("", valid.len(), "not UTF-8 text; save the file as UTF-8".to_owned());
-            reader.finish(Policy::default())
+            let end = error.utf8_error().valid_up_to();
+            String::from_utf8_lossy(&error.as_bytes()[..end]).into_owned()
         }
-    }
+    };
+    let mut reader = Reader::new(&name, &valid);
+    reader.refuse("", valid.len(), "not UTF-8 text; save the file as UTF-8".to_owned());
+    reader.finish(String::new())
 }
 
 /// Reads a policy from `text`; `name` stands for the file in messages. Keys that are not there keep their defaults.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::Stop;
+use super::signals::Stop;
 use crate::actuate::{Access, AccessError};
 use crate::cli::Failure;
 use crate::report::{self, ClientError, Server, Waiting};

@@ -30,6 +30,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// Looks so far ahead from now on: the horizon of a policy that was reloaded.
+    pub fn look_ahead(&mut self, horizon: Duration) {
+        self.horizon = horizon;
+    }
+
     /// A model that has seen nothing; `horizon` is how far its forecasts look ahead (`table.horizon`).
     pub fn new(horizon: Duration) -> Self {
         Self {

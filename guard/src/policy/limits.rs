@@ -71,7 +71,7 @@ pub enum LimitsError {
     /// The memory limit is below what entries and buckets take already.
     #[error(
         "table.memory-limit is {} here, but {} entries and {} buckets take {} already; set table.memory-limit to \
-         \"{}MiB\" or more, or make the table smaller before the start",
+         \"{}MiB\" or more, or make the table smaller first",
         bytes(*.limit), grouped(*.count), grouped(*.buckets), bytes(*.in_use), .in_use.div_ceil(1 << 20)
     )]
     MemoryInUse {
@@ -100,12 +100,8 @@ impl Limits {
             MemoryLimit::Percent(_) if host.memory_total == 0 => return Err(LimitsError::MemoryUnknown),
             MemoryLimit::Percent(share) => share_of(share, host.memory_total),
         };
-        let TableReading { max, buckets, count } = host.table;
-        let in_use = table_bytes(count, host.entry_bytes, buckets);
-        if in_use > memory {
-            return Err(LimitsError::MemoryInUse { limit: memory, in_use, count, buckets });
-        }
-        Ok(Self {
+        let TableReading { max, buckets, .. } = host.table;
+        let limits = Self {
             max: Range::new(policy.table.max, max),
             found_max: max,
             buckets: Range::new(policy.hash.buckets, buckets),
@@ -114,7 +110,16 @@ impl Limits {
             resize_window: policy.hash.resize_window,
             bucket_step: (host.page_bytes / BUCKET_BYTES).max(1),
             timeouts: timeout_ranges(&policy.timeouts, &host.timeouts),
-        })
+        };
+        limits.hold(&host.table, host.entry_bytes)?;
+        Ok(limits)
+    }
+
+    /// Whether the memory limit is kept by what is in use now.
+    pub fn hold(&self, table: &TableReading, entry_bytes: u64) -> Result<(), LimitsError> {
+        let (limit, &TableReading { buckets, count, .. }) = (self.memory, table);
+        let in_use = table_bytes(count, entry_bytes, buckets);
+        if in_use > limit { Err(LimitsError::MemoryInUse { limit, in_use, count, buckets }) } else { Ok(()) }
     }
 }
 
@@ -227,7 +232,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "table.memory-limit is 1.0 MiB here, but 12,000 entries and 16,384 buckets take 3.8 MiB already; set \
-             table.memory-limit to \"4MiB\" or more, or make the table smaller before the start"
+             table.memory-limit to \"4MiB\" or more, or make the table smaller first"
         );
     }
 

@@ -9,7 +9,7 @@ use super::status::{Drops, FORMAT, Forecast, LimitsInForce, SignalNow, Statistic
 use crate::kernel::Signal;
 use crate::model::Estimate;
 use crate::observe::{HookTotals, Sample, StatTotals};
-use crate::policy::table_bytes;
+use crate::policy::{Limits, table_bytes};
 
 /// The source of a figure that no hook supplies.
 const STATISTICS: &str = "statistics";
@@ -22,6 +22,9 @@ pub(super) fn start(start: &Start<'_>) -> Status {
         guard: env!("CARGO_PKG_VERSION").into(),
         pid: std::process::id(),
         mode: start.mode.name().into(),
+        ready: start.policy.not_ready().is_none(),
+        not_ready: start.policy.not_ready(),
+        policy: start.policy.clone(),
         uptime_ms: 0,
         at_ms: millis(start.found.at),
         table: Table::default(),
@@ -34,19 +37,28 @@ pub(super) fn start(start: &Start<'_>) -> Status {
         resizes: Vec::new(),
         estimated: Vec::new(),
         signals: start.hooks.as_ref().map_or(Vec::new(), |rows| rows.iter().map(signals::now).collect()),
-        bounds: LimitsInForce {
-            max: limits.max,
-            buckets: limits.buckets,
-            memory_limit: limits.memory,
-            memory_in_use: memory(start.found.table.count, start.found),
-            memory_at_max: memory(start.found.table.max, start.found),
-            max_stall_ms: millis(limits.max_stall),
-        },
+        bounds: bounds(
+            limits,
+            memory(start.found.table.count, start.found),
+            memory(start.found.table.max, start.found),
+        ),
         changes_made: 0,
         changes: Vec::new(),
         held: Vec::new(),
         paused: Vec::new(),
         trouble: None,
+    }
+}
+
+/// The bounds, beside what is in use and would be at max, bytes.
+pub(super) fn bounds(limits: &Limits, memory_in_use: u64, memory_at_max: u64) -> LimitsInForce {
+    LimitsInForce {
+        max: limits.max,
+        buckets: limits.buckets,
+        memory_limit: limits.memory,
+        memory_in_use,
+        memory_at_max,
+        max_stall_ms: millis(limits.max_stall),
     }
 }
 

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use super::counted::{Counted, RecentlyRefused};
 use super::figures_of::{self, millis};
+use super::policy_now::PolicyNow;
 use super::resizes::{self, Resizes};
 use super::signals;
 use super::status::{ChangeMade, HeldNow, Status};
@@ -29,6 +30,8 @@ pub enum Mode {
     Enforce,
     /// The policy says `mode = "advise"`.
     Advise,
+    /// The policy says `mode = "off"`.
+    Off,
     /// `--dry-run`
     DryRun,
 }
@@ -38,6 +41,7 @@ impl Mode {
         match self {
             Self::Enforce => "enforce",
             Self::Advise => "advise",
+            Self::Off => "off",
             Self::DryRun => "dry-run",
         }
     }
@@ -52,6 +56,8 @@ pub struct Start<'a> {
     pub limits: &'a Limits,
     /// The forecast's horizon.
     pub horizon: Duration,
+    /// Where the policy comes from.
+    pub policy: &'a PolicyNow,
     /// The first reading.
     pub found: &'a Sample,
     /// Which back end each signal has, or why there are no eBPF programs at all.
@@ -115,6 +121,19 @@ impl Reporter {
     /// The status, for the server.
     pub fn status(&self) -> Arc<Mutex<Status>> {
         Arc::clone(&self.status)
+    }
+
+    /// Another policy is in force.
+    pub fn adopt(&self, mode: Mode, limits: &Limits, horizon: Duration) {
+        let mut status = self.lock();
+        mode.name().clone_into(&mut status.mode);
+        status.forecast.horizon_ms = millis(horizon);
+        status.bounds = figures_of::bounds(limits, status.bounds.memory_in_use, status.bounds.memory_at_max);
+    }
+
+    /// Where the policy comes from, and why the file's is not in force.
+    pub fn tell_policy(&self, now: &PolicyNow) {
+        self.lock().take_policy(now);
     }
 
     /// A tick that read and decided.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::brake::PausedNow;
 use super::counted::Counted;
+use super::policy_now::PolicyNow;
 use super::resizes::Resize;
 use crate::actuate::Effect;
 use crate::model::ChainStats;
@@ -26,8 +27,14 @@ pub struct Status {
     pub guard: String,
     /// Its process.
     pub pid: u32,
-    /// `enforce`, `advise` or `dry-run`.
+    /// `enforce`, `advise`, `off` or `dry-run`.
     pub mode: String,
+    /// Whether the policy that was given is in force.
+    pub ready: bool,
+    /// Why not.
+    pub not_ready: Option<String>,
+    /// Where the policy in force comes from.
+    pub policy: PolicyNow,
     /// How long it has run.
     pub uptime_ms: u64,
     /// When the sample behind these figures was taken.

@@ -13,6 +13,8 @@ pub struct Waiting {
     pub guard: String,
     /// Its process.
     pub pid: u32,
+    /// False: nothing is guarded.
+    pub ready: bool,
     /// What is missing, and what mends it.
     pub waiting: String,
 }
@@ -20,7 +22,13 @@ pub struct Waiting {
 impl Waiting {
     /// This process waits, for this reason.
     pub fn new(reason: String) -> Self {
-        Self { version: FORMAT, guard: env!("CARGO_PKG_VERSION").into(), pid: std::process::id(), waiting: reason }
+        Self {
+            version: FORMAT,
+            guard: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            ready: false,
+            waiting: reason,
+        }
     }
 }
 

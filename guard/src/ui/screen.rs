@@ -24,6 +24,7 @@ impl fmt::Display for StatusScreen<'_> {
         if let Some(trouble) = &self.0.trouble {
             writeln!(f, "\nTROUBLE: {trouble}\nthe figures below are those of the last good reading")?;
         }
+        policy(self.0, f)?;
         for PausedNow { settings, left_ms, until } in &self.0.paused {
             writeln!(f, "\nPAUSED for {} more, {until}: {}", ms(*left_ms), names(settings))?;
         }
@@ -66,6 +67,24 @@ pub(super) fn right_figures() -> Table {
 /// A figure, marked if the JSON's place is among the estimated ones.
 pub(super) fn marked(status: &Status, place: &str, figure: &str) -> String {
     if status.estimated.iter().any(|estimated| estimated == place) { format!("~{figure}") } else { figure.to_owned() }
+}
+
+/// Why the policy file is not in force.
+fn policy(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let refused = &status.policy.refused;
+    if status.ready && refused.is_empty() {
+        return Ok(());
+    }
+    let headline = if status.ready {
+        "POLICY NOT TAKEN: the one of before stays in force until this is mended"
+    } else {
+        "NOT READY: the policy is invalid; the last good one is in force until this is mended"
+    };
+    writeln!(f, "\n{headline}")?;
+    for line in refused {
+        writeln!(f, "  {line}")?;
+    }
+    Ok(())
 }
 
 fn size(status: &Status) -> String {

@@ -15,6 +15,7 @@ mod leak;
 mod lockdown;
 mod module;
 mod pause;
+mod reload;
 mod restore;
 mod selftest;
 mod skew;

@@ -1,39 +1,24 @@
 //! `journal.json`: whole and on the disk, or not at all.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 
 use super::content::Content;
 use super::{Error, FILE};
-
-const FRESH: &str = "journal.json.new";
+use crate::actuate::whole::{fresh_of, replace};
 
 /// Where the journal is made before it takes its place.
 pub(super) fn fresh(directory: &Path) -> PathBuf {
-    directory.join(FRESH)
+    fresh_of(directory, FILE)
 }
 
 /// Writes the content to a file beside the journal and to the disk, then puts it in the journal's place.
 pub(super) fn save(directory: &Path, content: &Content) -> Result<(), Error> {
-    let fresh = fresh(directory);
-    let fail = |source| Error::Io { verb: "write", path: fresh.clone(), source };
-    if let Err(source) = write(&fresh, content) {
-        // Best effort: a leftover does no harm, the next write replaces it.
-        let _ = fs::remove_file(&fresh);
-        return Err(fail(source));
-    }
-    fs::rename(&fresh, directory.join(FILE)).and_then(|()| File::open(directory)?.sync_all()).map_err(fail)
-}
-
-fn write(path: &PathBuf, content: &Content) -> io::Result<()> {
-    let text = serde_json::to_vec_pretty(content)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(&text)?;
-    file.sync_all()
+    let fail = |(path, source)| Error::Io { verb: "write", path, source };
+    let text = serde_json::to_vec_pretty(content).map_err(|error| fail((directory.join(FILE), error.into())))?;
+    replace(directory, FILE, &text).map_err(fail)
 }
 
 /// Saves on a thread of its own: a disk may take seconds, and no change of a setting is to wait for it.

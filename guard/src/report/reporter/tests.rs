@@ -9,6 +9,7 @@ use crate::observe::{
     TableFull, TableReading,
 };
 use crate::policy::{Range, Rule};
+use crate::report::Source;
 use std::collections::BTreeMap;
 
 /// A status on proc readings with something in every part.
@@ -106,7 +107,9 @@ fn started(found: &Sample, hooks: Result<&[Attached], String>) -> Reporter {
         timeouts: BTreeMap::new(),
     };
     let horizon = Duration::from_secs(10);
-    Reporter::new(&Start { mode: Mode::Enforce, limits: &limits, horizon, found, hooks })
+    let policy =
+        PolicyNow { source: Source::File, file: Some("/etc/conntrack-guard/policy.toml".into()), refused: Vec::new() };
+    Reporter::new(&Start { mode: Mode::Enforce, limits: &limits, horizon, policy: &policy, found, hooks })
 }
 
 /// Without what differs from run to run.
@@ -182,7 +185,9 @@ fn reporter() -> Reporter {
         timeouts: BTreeMap::new(),
     };
     let found = sample(1, 1);
-    let start = Start { mode: Mode::Enforce, limits: &limits, horizon: Duration::ZERO, found: &found, hooks: Ok(&[]) };
+    let policy = PolicyNow::default();
+    let horizon = Duration::ZERO;
+    let start = Start { mode: Mode::Enforce, limits: &limits, horizon, policy: &policy, found: &found, hooks: Ok(&[]) };
     Reporter::new(&start)
 }
 

@@ -73,3 +73,14 @@ fn a_pause_is_told_before_the_figures() {
     status.paused[0].settings = Setting::all().collect();
     assert!(StatusScreen(&status).to_string().contains(" by alice: every setting\n"));
 }
+
+#[test]
+fn a_policy_that_is_not_in_force_is_told_with_every_error() {
+    let mut status = sample();
+    status.policy.refused = vec!["p.toml:3:1: x: unknown key".into(), "p.toml:4:1: y: unknown key".into()];
+    let text = StatusScreen(&status).to_string();
+    assert!(text.contains("\nPOLICY NOT TAKEN: the one of before") && text.contains("  p.toml:4:1: y: unknown key\n"));
+    status.ready = false;
+    let text = StatusScreen(&status).to_string();
+    assert!(text.contains("\nNOT READY: the policy is invalid") && text.contains("  p.toml:3:1: x: unknown key\n"));
+}
