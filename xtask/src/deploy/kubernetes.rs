@@ -156,7 +156,12 @@ fn mounts(daemonset: &Value, kustomization: &Value) -> Result<()> {
     let arguments = strings(&container["args"]);
     let config = arguments.iter().skip_while(|word| *word != "--config").nth(1).context("the pod gives no --config")?;
     let (folder, file) = config.rsplit_once('/').context("--config should be an absolute path")?;
-    let (_, policy) = mounted_at(folder)?;
+    let (mount, policy) = mounted_at(folder)?;
+    ensure!(mount["subPath"].is_null(), "a subPath never brings a changed ConfigMap to the running guard");
+    ensure!(
+        kustomization["generatorOptions"]["disableNameSuffixHash"] == true,
+        "a ConfigMap whose name follows its content rolls the pods, and never changes under a running guard"
+    );
     let generated = &kustomization["configMapGenerator"][0]["name"];
     ensure!(&policy["configMap"]["name"] == generated, "{folder} is not the generated ConfigMap {generated}");
     ensure!(policy_files(kustomization).iter().any(|name| name == file), "the ConfigMap has no file {file}");

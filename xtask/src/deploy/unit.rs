@@ -41,6 +41,8 @@ fn command_lines(unit: &str, binary: &Path) -> Result<()> {
         ensure!(arguments.first().is_some_and(|word| word == verb), "{key}= should {verb}, but is {line}");
         accepts(binary, &arguments).with_context(|| format!("{key}={line}"))?;
     }
+    let reload = values(unit, "ExecReload");
+    ensure!(reload == ["/bin/kill -HUP $MAINPID"], "ExecReload= should send the daemon SIGHUP, but is {reload:?}");
     Ok(())
 }
 
