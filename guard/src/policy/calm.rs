@@ -16,8 +16,6 @@ pub(super) struct Calm {
     begun: Option<Duration>,
     /// When the table was last short of room, in a flood, or refused a flow.
     pressed: Option<Duration>,
-    /// Since when that has been so without a pause.
-    pressed_since: Option<Duration>,
     /// When the load last was too high for the next step back.
     unfit: Option<Duration>,
     /// When the last step was taken, and until when it shows.
@@ -37,20 +35,12 @@ impl Calm {
         self.begun.get_or_insert(now);
         if pressed {
             self.pressed = Some(now);
-            self.pressed_since.get_or_insert(now);
-        } else {
-            self.pressed_since = None;
         }
     }
 
     /// The next step back would not fit the load now.
     pub(super) fn does_not_fit(&mut self, now: Duration) {
         self.unfit = Some(now);
-    }
-
-    /// For how long the table has been short of room without a pause.
-    pub(super) fn pressed_for(&self, now: Duration) -> Duration {
-        self.pressed_since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
     }
 
     /// Whether nothing has pressed for as long as a step back asks for.
@@ -114,7 +104,6 @@ mod tests {
         assert!(!calm.has_lasted(109 * MINUTE, &policy) && calm.has_lasted(110 * MINUTE, &policy));
         calm.look(112 * MINUTE, true, true);
         calm.look(115 * MINUTE, true, true);
-        assert_eq!(calm.pressed_for(115 * MINUTE), 3 * MINUTE);
         assert!(!calm.has_lasted(124 * MINUTE, &policy) && calm.has_lasted(125 * MINUTE, &policy));
         calm.does_not_fit(126 * MINUTE);
         assert!(!calm.has_room(135 * MINUTE, &policy) && calm.has_room(136 * MINUTE, &policy));

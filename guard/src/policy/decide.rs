@@ -6,12 +6,15 @@ use std::time::Duration;
 use super::attempts::Attempts;
 use super::buckets::grow_buckets;
 use super::calm::Calm;
+use super::foreseen::Foreseen;
+use super::harm::fills_before_a_cut_pays;
 use super::limits::Limits;
 use super::memory::MemoryNow;
 use super::obstacle::{FloodSeen, Obstacle};
 use super::ours::Ours;
 use super::pause::Pauses;
 use super::phase::{Rest, Standing};
+use super::piling::Piling;
 use super::plan::{Held, Plan, Rule, Setting};
 use super::pressure::{Level, Pressure};
 use super::raise::raise_max;
@@ -27,7 +30,7 @@ use crate::model::{Doubt, Estimate};
 use crate::observe::Timeout;
 
 /// What the policy remembers from tick to tick.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     standing: Standing,
     attempts: Attempts,
@@ -36,6 +39,8 @@ pub struct State {
     predictions: Predictions,
     refusals: Refusals,
     flood: Option<FloodSeen>,
+    foreseen: Foreseen,
+    piling: Piling,
     /// Whether tasks waited for memory at the tick before.
     memory_short: bool,
     /// Whether something kept max from rising at the tick before.
@@ -98,19 +103,29 @@ pub fn decide(state: &State, estimate: &Estimate, policy: &Policy, limits: &Limi
     let memory = MemoryNow::new(estimate, state.memory_short);
     state.memory_short = memory.short;
     let sizing = Sizing::new(limits, &estimate.table, estimate.entry_bytes);
-    let situation = Situation { estimate, policy, limits, sizing: &sizing, memory: &memory, flood: state.flood };
-    let pressure = Pressure::new(estimate, policy, &state.refusals);
-    let pressed = pressure.is_on() || state.flood.is_some() || state.refusals.lately;
-    state.calm.look(estimate.at, pressed, !estimate.doubts.contains(&Doubt::Late));
+    let flood = state.flood;
+    let (highest, obstacle) = Obstacle::bound(estimate.table.max, flood, &memory, &sizing);
+    let highest = highest.max(estimate.table.max);
+    let (sizing, memory) = (&sizing, &memory);
+    let sound = !estimate.doubts.contains(&Doubt::Late);
+    state.piling = state.piling.look(estimate, sound);
+    let piling = state.piling.a_second();
+    let situation = Situation { estimate, policy, limits, sizing, memory, flood, highest, obstacle, piling };
+    state.foreseen = state.foreseen.look(&situation);
+    let short = state.foreseen.is_short(&situation) || fills_before_a_cut_pays(&situation);
+    let pressure = Pressure::new(estimate, policy, &state.refusals).foreseen(short);
+    let pressed = pressure.level != Level::None || flood.is_some() || state.refusals.lately;
+    state.calm.look(estimate.at, pressed, sound);
 
     // What follows.
     let room = state.raise(&situation, &pressure, &mut plan);
     let alone = pressure.level == Level::Now && !plan.changes.is_empty();
-    let rest = if pressed || alone {
-        state.shorten(&situation, &pressure, &room, alone, &mut plan);
+    if !alone {
+        state.shorten(&situation, &pressure, &room, &mut plan);
+    }
+    let rest = if pressed {
         Rest { outstanding: !state.ours.to_take_back(limits).is_empty(), lasted: false }
     } else {
-        state.missing.clear();
         state.relax(&situation, &mut plan)
     };
     if !alone {
@@ -147,11 +162,16 @@ impl State {
         }
     }
 
-    fn shorten(&mut self, situation: &Situation<'_>, pressure: &Pressure, room: &Room, alone: bool, plan: &mut Plan) {
+    fn shorten(&mut self, situation: &Situation<'_>, pressure: &Pressure, room: &Room, plan: &mut Plan) {
         let &Situation { estimate, policy, .. } = situation;
-        let Some(held_by) = room.held_by else {
-            self.missing.clear();
-            return;
+        let (max, held_by) = match (room.held_by, pressure.level) {
+            (Some(held_by), _) => (room.max, held_by),
+            // It may rise, and that will not be enough.
+            (None, Level::Foreseen) => (situation.highest, situation.obstacle.words()),
+            (None, _) => {
+                self.missing.clear();
+                return;
+            }
         };
         // What the last round brings is to be seen in the forecast first.
         let failed = |timeout: &Timeout| self.attempts.waits(Setting::Timeout(*timeout), estimate, policy.mode);
@@ -161,20 +181,23 @@ impl State {
         self.shows.retain(|_, shows| *shows > estimate.at);
         let soon = self.shortened.and_then(|then| estimate.at.checked_sub(then));
         let paused = soon.is_some_and(|since| since < policy.table.horizon);
-        if pressure.is_on() && !alone && !paused {
+        if pressure.level != Level::None && !paused {
             let waits = |setting| self.attempts.waits(setting, estimate, policy.mode);
             let showing =
                 self.shows.iter().map(|(timeout, shows)| (*timeout, shows.saturating_sub(estimate.at))).collect();
             let want = Want {
                 held_by,
-                max: room.max,
+                max,
                 gain: self.predictions.shorten,
-                pressed_for: self.calm.pressed_for(estimate.at),
                 waits: &waits,
                 refused: self.refusals.lately,
                 showing: &showing,
             };
-            let shortened = shorten_timeouts(situation, &want);
+            let mut shortened = shorten_timeouts(situation, &want);
+            if !pressure.is_on() {
+                // What is foreseen may not come: nobody is told that it is too much.
+                shortened.held.clear();
+            }
             if !shortened.changes.is_empty() || !shortened.held.is_empty() {
                 self.missing = shortened.held;
             }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::limits::Limits;
 use super::plan::Setting;
-use super::situation::Situation;
+use super::situation::{SHORT, Situation};
 use crate::observe::Timeout;
 
 /// Timeouts in the order of the harm that a cut does, the least first. Those of one group harm alike.
@@ -29,11 +29,6 @@ const GROUPS: [&[Timeout]; 10] = [
     // Open connections that are idle are cut.
     &[Timeout::TcpEstablished],
 ];
-/// Up to this the effect of a cut is awaited in full: until the last entry with the old timeout has ended.
-const SHORT: Duration = Duration::from_mins(10);
-/// A cut that takes longer than [`SHORT`] to pay is made only when the table has been short of room for so long: what
-/// has lasted for seconds says nothing about hours.
-pub(super) const PATIENCE: Duration = SHORT;
 /// From this share of entries without a reply on, a state is one of those that a flood fills.
 const MOSTLY_UNREPLIED: f64 = 0.5;
 
@@ -45,7 +40,8 @@ pub(super) struct Cut {
     pub(super) to: u64,
     /// Place in the order of harm, from 0.
     pub(super) harm: usize,
-    /// When the gain is looked at. Nothing is gained before `to` has passed, all of it once `from` has.
+    /// When the gain is looked at. Nothing is gained before `to` has passed, all of it once `from` has: that is awaited up
+    /// to [`SHORT`].
     pub(super) after: Duration,
 }
 
@@ -76,6 +72,14 @@ pub(super) fn possible(situation: &Situation<'_>, waits: &dyn Fn(Setting) -> boo
         (!waits(Setting::Timeout(timeout))).then(|| Cut::new(timeout, from, to, harm))
     });
     cuts.collect()
+}
+
+/// Whether open connections pile up so fast that they fill the highest max before a cut of their timeout begins to pay.
+pub(super) fn fills_before_a_cut_pays(situation: &Situation<'_>) -> bool {
+    let established = Timeout::TcpEstablished;
+    let Some((_, to)) = room(situation.limits, situation, established) else { return false };
+    let may = !is_offloaded(situation, established) && situation.flood.is_none() && to > SHORT.as_secs();
+    may && situation.passes_highest(situation.demand_in_force(Duration::from_secs(to)))
 }
 
 /// Whether a flowtable gives the flows of this timeout theirs, so that it must not be shortened.

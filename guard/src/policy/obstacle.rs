@@ -1,5 +1,7 @@
 //! What keeps max from rising, or from rising as far as the forecast asks.
 
+use std::time::Duration;
+
 use super::limits::Limits;
 use super::memory::MemoryNow;
 use super::sizing::Sizing;
@@ -13,17 +15,28 @@ pub(super) struct FloodSeen {
     unreplied: u64,
     /// Their sources.
     sources: u64,
+    /// When it was last seen.
+    last: Duration,
 }
+
+/// A flood is over when nothing has been seen of it for so long: what it fills the table with is still there when it
+/// pauses.
+const FLOOD_STANDS: Duration = Duration::from_secs(30);
 
 impl FloodSeen {
     /// What there is to remember after this estimate; `None` when there is no flood.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share from 0 to 1; `as` saturates")]
     pub(super) fn next(before: Option<Self>, estimate: &Estimate, detect: bool) -> Option<Self> {
+        let last = estimate.at;
         match estimate.load {
-            Load::Flood { unreplied, sources } if detect => {
-                Some(before.unwrap_or(Self { unreplied: (unreplied * 100.0).round() as u64, sources }))
+            _ if !detect => None,
+            Load::Flood { unreplied, sources } => {
+                let first = Self { unreplied: (unreplied * 100.0).round() as u64, sources, last };
+                Some(before.map_or(first, |before| Self { last, ..before }))
             }
-            Load::Flood { .. } | Load::Growth => None,
+            Load::Growth => {
+                before.filter(|seen| estimate.at.checked_sub(seen.last).is_some_and(|since| since < FLOOD_STANDS))
+            }
         }
     }
 }
@@ -48,7 +61,7 @@ pub(super) enum Obstacle {
 }
 
 impl Obstacle {
-    /// The highest max there may be now, as far as the load and the host decide it, and what sets it.
+    /// The highest max there may be now, and what sets it. One that is higher as found is left so.
     pub(super) fn bound(max: u64, flood: Option<FloodSeen>, memory: &MemoryNow, sizing: &Sizing) -> (u64, Self) {
         if let Some(seen) = flood {
             return (max, Self::Flood(seen));

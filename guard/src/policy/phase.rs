@@ -11,8 +11,8 @@ use super::pressure::{Level, Pressure};
 /// | from | to | when |
 /// |---|---|---|
 /// | any | `emergency` | the count is past the high-water mark, or new flows are refused |
-/// | any | `pressed` | the forecast passes the mark |
-/// | `pressed`, `emergency` | `pressed` | neither any more, but the forecast is still above three quarters of the mark |
+/// | any | `pressed` | the forecast passes the mark, or max cannot rise as far as the load will ask for in a minute |
+/// | `pressed`, `emergency` | `pressed` | none of these any more, but the forecast is still above three quarters of the mark |
 /// | any | `waiting` | nothing presses, and changes of the guard's stand that can be taken back |
 /// | any | `relaxing` | the same, and it has been calm for `relax.after` |
 /// | any | `calm` | nothing presses, and nothing is left to take back |
@@ -22,7 +22,7 @@ pub enum Phase {
     /// Nothing presses, and nothing is left to take back.
     #[default]
     Calm,
-    /// The forecast passes the high-water mark, or did so a moment ago: room is made before it is needed.
+    /// The table is about to be short of room, or was a moment ago: room is made before it is needed.
     Pressed,
     /// The count is past the mark already, or new flows are refused: max is raised alone and at once.
     Emergency,
@@ -57,7 +57,7 @@ impl Phase {
         let was_pressed = matches!(self, Self::Pressed | Self::Emergency);
         match pressure.level {
             Level::Now => Self::Emergency,
-            Level::Coming => Self::Pressed,
+            Level::Coming | Level::Foreseen => Self::Pressed,
             Level::None if was_pressed && pressure.near => Self::Pressed,
             Level::None if !rest.outstanding => Self::Calm,
             Level::None if rest.lasted => Self::Relaxing,
@@ -97,7 +97,7 @@ mod tests {
                 let rest = Rest { outstanding, lasted };
                 let to = |level, near| from.next(&pressure(level, near), rest);
                 assert_eq!(to(Level::Now, true), Phase::Emergency);
-                assert_eq!(to(Level::Coming, true), Phase::Pressed);
+                assert_eq!([to(Level::Coming, true), to(Level::Foreseen, false)], [Phase::Pressed; 2]);
                 let calm = match (outstanding, lasted) {
                     (false, _) => Phase::Calm,
                     (true, false) => Phase::Waiting,

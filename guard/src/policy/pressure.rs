@@ -15,6 +15,8 @@ pub(super) const NEAR: f64 = 0.75;
 pub(super) enum Level {
     /// It is not.
     None,
+    /// The load will ask for more than the highest max there may be.
+    Foreseen,
     /// The forecast passes the high-water mark.
     Coming,
     /// The count is past the mark, or new flows are refused.
@@ -52,8 +54,14 @@ impl Pressure {
         Self { level, near: refusals.lately || passes_mark(reach, max, mark * NEAR), reach }
     }
 
+    /// Whether max is to be raised now.
     pub(super) fn is_on(&self) -> bool {
-        self.level != Level::None
+        matches!(self.level, Level::Coming | Level::Now)
+    }
+
+    /// The same, when it is foreseen that room will be short.
+    pub(super) fn foreseen(self, short: bool) -> Self {
+        if short && self.level == Level::None { Self { level: Level::Foreseen, ..self } } else { self }
     }
 }
 

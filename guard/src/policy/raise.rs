@@ -14,7 +14,7 @@ use crate::model::Estimate;
 /// far enough that the forecast stays under the mark. `was_limited`: whether something stopped the raise at the tick
 /// before.
 pub(super) fn raise_max(situation: &Situation<'_>, pressure: &Pressure, was_limited: bool) -> Verdict {
-    let &Situation { estimate, policy, limits, sizing, memory, flood, .. } = situation;
+    let &Situation { estimate, policy, limits, memory, highest, obstacle, .. } = situation;
     let table = &estimate.table;
     let hold = |obstacle: Obstacle| {
         let reason = obstacle.reason(limits, memory);
@@ -32,7 +32,6 @@ pub(super) fn raise_max(situation: &Situation<'_>, pressure: &Pressure, was_limi
         return hold(Obstacle::FoundOverMemory);
     }
 
-    let (highest, obstacle) = Obstacle::bound(table.max, flood, memory, sizing);
     if !pressure.is_on() {
         let at_limit = table.max >= highest || highest < limits.max.floor;
         if was_limited && at_limit && pressure.near {

@@ -12,9 +12,6 @@ use super::unseen::unseen;
 use crate::figures::{bytes, grouped, percent, time};
 use crate::observe::Timeout;
 
-/// How far ahead a lower max is held against the load: as far as any change of a short timeout shows.
-const LOOK: Duration = Duration::from_mins(10);
-
 /// One step back.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Step {
@@ -47,10 +44,10 @@ fn relax_timeout(situation: &Situation<'_>, timeout: Timeout, current: u64, targ
     let new = current.saturating_mul(2).max(floor).min(target);
     let shows = Duration::from_secs(new);
     let after = situation.foresight(shows);
-    let without = situation.demand(after, &estimate.timeouts);
     let with = situation.demand(after, &situation.timeouts_with(timeout, new));
-    let seen = with.saturating_sub(without);
-    let more = gain.of(seen.saturating_add(unseen(situation, timeout, new, seen)));
+    let seen = with.saturating_sub(situation.demand(after, &estimate.timeouts));
+    let more = gain.of(seen.saturating_add(unseen(situation, timeout, new, shows, seen)));
+    let without = situation.demand_in_force(shows);
     let count = without.saturating_add(more);
     let change = Change {
         setting: Setting::Timeout(timeout),
@@ -65,7 +62,7 @@ fn relax_timeout(situation: &Situation<'_>, timeout: Timeout, current: u64, targ
             percent(count as f64 / estimate.table.max as f64),
             grouped(estimate.table.max)
         ),
-        expectation: Some(Expectation { of: Expected::Count, value: count, at: estimate.at.saturating_add(after) }),
+        expectation: Some(Expectation { of: Expected::Count, value: count, at: estimate.at.saturating_add(shows) }),
     };
     Step { change, fits: has_room(situation, count, estimate.table.max), shows, without }
 }
@@ -78,8 +75,8 @@ fn relax_max(situation: &Situation<'_>, current: u64, target: u64) -> Option<Ste
         return None;
     }
     let horizon = policy.table.horizon;
-    let later = situation.demand(situation.foresight(LOOK), &estimate.timeouts);
-    let reach = estimate.table.count.max(estimate.forecast).max(later);
+    // No further ahead than a raise looks: max rises again at once.
+    let reach = estimate.table.count.max(estimate.forecast);
     let fits = has_room(situation, reach, new) && with_headroom(estimate.table.count) <= new;
     let count = estimate.outlook.count(horizon, &estimate.timeouts, new);
     let change = Change {

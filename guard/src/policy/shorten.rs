@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::gain::Gain;
-use super::harm::{Cut, PATIENCE, is_offloaded, possible, room};
+use super::harm::{Cut, is_offloaded, possible, room};
 use super::plan::{Change, Expectation, Expected, Held, Rule, Setting};
 use super::situation::Situation;
 use super::unseen::unseen;
@@ -24,8 +24,6 @@ pub(super) struct Want<'a> {
     pub(super) max: u64,
     /// How right the predicted gains have been.
     pub(super) gain: Gain,
-    /// For how long the table has been short of room.
-    pub(super) pressed_for: Duration,
     /// Whether the last write of a setting did not take.
     pub(super) waits: &'a dyn Fn(Setting) -> bool,
     /// Whether new flows are refused: then a cut that helps soon is wanted besides one that does less harm and helps late.
@@ -46,13 +44,10 @@ pub(super) struct Shortened {
 /// Chooses the cuts. None when the present timeouts are expected to free enough by themselves.
 pub(super) fn shorten_timeouts(situation: &Situation<'_>, want: &Want<'_>) -> Shortened {
     let ledger = Ledger::new(situation, want);
-    let possible = possible(situation, want.waits);
-    let (ripe, unripe): (Vec<Cut>, Vec<Cut>) =
-        possible.into_iter().partition(|cut| cut.after <= PATIENCE || want.pressed_for >= PATIENCE);
-    let chosen = ledger.choose(ripe);
+    let chosen = ledger.choose(possible(situation, want.waits));
     let enough = ledger.fits(ledger.latest(&chosen).max(situation.policy.table.horizon), &chosen);
     let changes = chosen.iter().map(|cut| ledger.change(cut, &chosen)).collect();
-    let held = if enough || !unripe.is_empty() { Vec::new() } else { missing(situation) };
+    let held = if enough { Vec::new() } else { missing(situation) };
     Shortened { changes, held }
 }
 
@@ -128,23 +123,27 @@ impl<'a> Ledger<'a> {
 
     /// Entries that the load will ask for with these cuts, the gain corrected by what came of earlier ones.
     fn expected(&self, after: Duration, cuts: &[Cut]) -> u64 {
-        let after = self.situation.foresight(after);
-        let without = self.without(after);
-        let with = self.situation.demand(after, &self.timeouts(cuts));
-        let shown = cuts.iter().filter(|cut| self.situation.foresight(cut.after) <= after);
+        let shown = cuts.iter().filter(|cut| cut.after <= after);
         let unseen = shown.fold(0_u64, |sum, cut| sum.saturating_add(self.unseen(cut)));
-        without.saturating_sub(self.want.gain.of(without.saturating_sub(with).saturating_add(unseen)))
+        let gain = self.seen(after, &self.timeouts(cuts)).saturating_add(unseen);
+        self.without(after).saturating_sub(self.want.gain.of(gain))
+    }
+
+    /// What the outlook sees of the gain of other timeouts.
+    fn seen(&self, after: Duration, timeouts: &Timeouts) -> u64 {
+        let after = self.situation.foresight(after);
+        let without = self.situation.demand(after, &self.situation.estimate.timeouts);
+        without.saturating_sub(self.situation.demand(after, timeouts))
     }
 
     /// What a cut brings that the outlook does not know of.
     fn unseen(&self, cut: &Cut) -> u64 {
-        let after = self.situation.foresight(cut.after);
-        let with = self.situation.demand(after, &self.situation.timeouts_with(cut.timeout, cut.to));
-        unseen(self.situation, cut.timeout, cut.to, self.without(after).saturating_sub(with))
+        let seen = self.seen(cut.after, &self.situation.timeouts_with(cut.timeout, cut.to));
+        unseen(self.situation, cut.timeout, cut.to, cut.after, seen)
     }
 
     fn without(&self, after: Duration) -> u64 {
-        self.situation.demand(self.situation.foresight(after), &self.situation.estimate.timeouts)
+        self.situation.demand_in_force(after)
     }
 
     /// What one more cut frees, when it pays.

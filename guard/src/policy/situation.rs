@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::limits::Limits;
 use super::memory::MemoryNow;
-use super::obstacle::FloodSeen;
+use super::obstacle::{FloodSeen, Obstacle};
 use super::plan::Setting;
+use super::pressure::passes_mark;
 use super::sizing::Sizing;
 use crate::config::Policy;
 use crate::model::Estimate;
 use crate::observe::{Timeout, Timeouts};
+
+/// Up to this the outlook shows what a change of a timeout does.
+pub(super) const SHORT: Duration = Duration::from_mins(10);
 
 /// The estimate, the bounds, and what follows from both.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +24,11 @@ pub(super) struct Situation<'a> {
     pub(super) sizing: &'a Sizing,
     pub(super) memory: &'a MemoryNow,
     pub(super) flood: Option<FloodSeen>,
+    /// The highest max there may be now, and what sets it.
+    pub(super) highest: u64,
+    pub(super) obstacle: Obstacle,
+    /// Open connections by which they become more, a second, over the last half hour.
+    pub(super) piling: f64,
 }
 
 impl Situation<'_> {
@@ -27,6 +36,22 @@ impl Situation<'_> {
     /// for.
     pub(super) fn demand(&self, after: Duration, timeouts: &Timeouts) -> u64 {
         self.estimate.outlook.count(after, timeouts, 0)
+    }
+
+    /// The same with the timeouts in force. Hours ahead it is what piles up that counts: an outlook of minutes, drawn out
+    /// so far, would be anything.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+    pub(super) fn demand_in_force(&self, after: Duration) -> u64 {
+        if after <= SHORT {
+            self.demand(self.foresight(after), &self.estimate.timeouts)
+        } else {
+            self.estimate.table.count.saturating_add((self.piling * after.as_secs_f64()) as u64)
+        }
+    }
+
+    /// Whether so many entries pass the mark of the highest max.
+    pub(super) fn passes_highest(&self, entries: u64) -> bool {
+        passes_mark(entries, self.highest, self.policy.table.high_water)
     }
 
     /// The timeouts in force, but this one.

@@ -149,24 +149,38 @@ fn the_reason_for_a_flood_stands_still_while_its_figures_move() {
     assert_eq!(told.len(), 1, "{told:?}");
 }
 
+/// Open connections, 60,000 and 10 more a second, under a ceiling that they pass within two hours.
+fn piling_up(minute: u32) -> Estimate {
+    let mut open = at_rest(&[(Timeout::UdpStream, 10.0)], MAX, &[]);
+    let entries = 60_000.0 + 600.0 * f64::from(minute);
+    open.states.insert(Timeout::TcpEstablished, InState { entries, ends: 0.0, unreplied: 0.0 });
+    open.table.count = 61_200 + 600 * u64::from(minute);
+    open.forecast = open.table.count + 100;
+    Estimate { at: Duration::from_mins(minute.into()), ..open }
+}
+
 #[test]
-fn established_is_last_takes_patience_and_is_left_to_flowtables() {
+fn established_is_cut_before_what_piles_up_fills_the_table_and_left_to_flowtables() {
     let policy = with_ceiling(MAX);
-    let mut open = at_rest(&[(Timeout::TcpEstablished, 0.2)], MAX, &[]);
-    let limits = limits(&policy, &open);
-    let (mut state, mut told) = (State::default(), Vec::new());
-    for minute in 0..=10 {
-        let (next, plan) = decide(&state, &open, &policy, &limits);
-        state = next;
-        let missing = held(&plan, Rule::ShortenTimeout);
-        assert!(minute == 10 || missing.is_empty(), "it is not too late yet: {missing:?}");
-        told.extend(cuts(&plan).into_iter().map(|cut| (minute, cut)));
-        open.at += Duration::from_mins(1);
+    let limits = limits(&policy, &piling_up(0));
+    for flowtables in [false, true] {
+        let (mut state, mut told, mut missing) = (State::default(), Vec::new(), Vec::new());
+        for minute in 0..=10 {
+            let open = Estimate { flowtables, ..piling_up(minute) };
+            let (next, plan) = decide(&state, &open, &policy, &limits);
+            state = next;
+            told.extend(cuts(&plan).into_iter().map(|cut| (minute, cut)));
+            missing.extend(held(&plan, Rule::ShortenTimeout).into_iter().map(|(setting, _)| setting));
+        }
+        // 10 a second are 78,750 before the first of them would end.
+        let cut = (10, (Timeout::TcpEstablished, 432_000, 7_875));
+        assert_eq!(told, if flowtables { vec![] } else { vec![cut] });
+        assert!(!flowtables || !missing.contains(&Setting::Max), "{missing:?}");
     }
-    assert_eq!(told, [(10, (Timeout::TcpEstablished, 432_000, 7_875))]);
-    open.flowtables = true;
-    let plan = decide(&State::default(), &open, &policy, &limits).1;
-    assert_eq!(cuts(&plan), []);
+    let mut full = at_rest(&[(Timeout::UdpStream, 700.0)], MAX, &[]);
+    full.flowtables = true;
+    full.states.insert(Timeout::TcpEstablished, InState { entries: 10_000.0, ..InState::default() });
+    let plan = decided(&policy, &full);
     let reasons = held(&plan, Rule::ShortenTimeout);
     assert_eq!(reasons[0].0, Setting::Timeout(Timeout::TcpEstablished));
     assert!(reasons[0].1.starts_with("flows are offloaded to a flowtable"), "{reasons:?}");

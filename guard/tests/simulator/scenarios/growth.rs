@@ -50,7 +50,6 @@ fn a_slow_ramp() {
 }
 
 #[test]
-#[ignore = "not yet as it should be: see what it asserts"]
 fn a_dns_storm() {
     let scenario =
         gateway("dns-storm").load(flow::dns(), Rate::surge(0.0, 30.0, 120.0, 20_000.0)).lasting(300.0, 1_800.0);
