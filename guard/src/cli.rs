@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::actuate::{AccessError, STATE_DIR};
+use crate::advise::Emit;
 use crate::config;
 use crate::kernel::{BackEnd, Walk};
 use crate::policy::Setting;
@@ -75,6 +76,12 @@ pub enum Command {
 
     /// Say what can be measured and changed on this host, and what each missing piece needs
     Support(SupportArgs),
+
+    /// Say which settings to keep, from what this host does or from a recording
+    ///
+    /// The policy runs over what is observed and changes nothing; the furthest it would have gone is the advice. Without
+    /// --recording this host is observed for a while, by eBPF programs where they can be attached.
+    Advise(AdviseArgs),
 
     /// Run a policy over recorded samples: what it would have decided
     ///
@@ -164,6 +171,11 @@ fn pause(text: &str) -> Result<Duration, String> {
     length.ok_or_else(|| "give a time up to 7 days with its unit, such as 30m or 1h".to_owned())
 }
 
+fn observation(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).ok().filter(|length| (1..=86_400).contains(&length.as_secs()));
+    length.ok_or_else(|| "give a time from 1s to 1day with its unit, such as 5m".to_owned())
+}
+
 /// `check`
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -186,6 +198,30 @@ pub struct SupportArgs {
     /// Try only this way of measuring
     #[arg(long, value_name = "BACK_END", value_enum)]
     pub backend: Option<BackEnd>,
+}
+
+/// `advise`
+#[derive(Debug, Args)]
+pub struct AdviseArgs {
+    /// How long to observe this host
+    #[arg(long = "for", value_name = "DURATION", default_value = "1m", value_parser = observation)]
+    pub length: Duration,
+
+    /// Go by a recording, or a folder of them such as /var/lib/conntrack-guard/recording
+    #[arg(long, value_name = "PATH", conflicts_with = "length")]
+    pub recording: Option<PathBuf>,
+
+    /// Policy (TOML); without one, the defaults hold
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Print a file to keep instead
+    #[arg(long, value_name = "FOR", value_enum, conflicts_with = "json")]
+    pub emit: Option<Emit>,
+
+    /// Print the advice as one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `replay`
@@ -337,6 +373,7 @@ mod tests {
                 "resume ",
                 "check print-defaults",
                 "support json backend",
+                "advise for recording config emit json",
                 "replay config plot json",
                 "restore state-dir"
             ]

@@ -1,20 +1,22 @@
 //! The commands that answer and end; `run` is in `daemon`.
 
+mod recorded;
+
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
 
 use crate::actuate::{Access, AccessError, Found, Journal, Settings, find_journal, restore};
-use crate::cli::{CheckArgs, Failure, PauseArgs, ReplayArgs, RestoreArgs, ResumeArgs, StatusArgs, SupportArgs};
+use crate::cli::{CheckArgs, Failure, PauseArgs, RestoreArgs, ResumeArgs, StatusArgs, SupportArgs};
 use crate::config::Policy;
 use crate::observe::table;
 use crate::policy::Setting;
-use crate::recording::{Header, Reader, Recorded};
-use crate::replay::Replay;
 use crate::report::{self, Answer, ClientError, Order};
-use crate::ui::{self, ReplayScreen, StatusScreen, SupportScreen, unguarded};
+use crate::ui::{self, StatusScreen, SupportScreen, unguarded};
 use crate::{config, kernel};
+
+pub use recorded::{advise, replay};
 
 const ROOT: &str = "/";
 /// There while the module is loaded, or where it is built in.
@@ -85,37 +87,6 @@ pub fn support(args: &SupportArgs) -> Result<(), Failure> {
     let support =
         kernel::support::probe(Path::new(ROOT), kernel::Options { back_end: args.backend, ..Default::default() });
     if args.json { print_json(&support) } else { print(&SupportScreen(&support).to_string()) }
-}
-
-/// `replay`
-pub fn replay(args: &ReplayArgs) -> Result<(), Failure> {
-    let policy = match &args.config {
-        Some(file) => config::load(file)?,
-        None => Policy::default(),
-    };
-    let mut current: Option<(Header, Replay)> = None;
-    let mut steps = Vec::new();
-    for recorded in Reader::open(&args.recording).context("there is nothing to replay")? {
-        match recorded.context("the replay ends here")? {
-            // A guard that goes on in the next file goes on in the replay.
-            Recorded::Begins(header) if current.as_ref().is_some_and(|(before, _)| before.same_start(&header)) => {}
-            Recorded::Begins(header) => {
-                let replay = Replay::new(policy.clone(), &header.host).map_err(Failure::invalid)?;
-                current = Some((*header, replay));
-            }
-            Recorded::Sample(sample) => steps.extend(current.as_mut().map(|(_, replay)| replay.step(&sample))),
-            Recorded::Cut(path) => {
-                tell(&format!("{} ends in the middle: its guard was killed, or is still writing", path.display()));
-            }
-        }
-    }
-    if let Some(file) = &args.plot {
-        ui::plot(&steps, file)?;
-    }
-    if !args.json {
-        return print(&ReplayScreen(&steps).to_string());
-    }
-    steps.iter().try_for_each(print_json)
 }
 
 /// `restore`

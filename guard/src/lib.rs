@@ -10,6 +10,7 @@ pub mod model;
 pub mod policy;
 
 pub mod actuate;
+pub mod advise;
 pub mod recording;
 pub mod replay;
 pub mod report;

@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Resume(args) => commands::resume(&args),
         Command::Check(args) => commands::check(&args),
         Command::Support(args) => commands::support(&args),
+        Command::Advise(args) => commands::advise(&args),
         Command::Replay(args) => commands::replay(&args),
         Command::Restore(args) => commands::restore_settings(&args),
     };

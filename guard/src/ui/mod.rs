@@ -1,5 +1,6 @@
 //! What people read on a terminal: aligned tables, figures with units. Reads nothing itself.
 
+mod advice;
 mod counted;
 mod decisions;
 mod plot;
@@ -10,6 +11,7 @@ mod table;
 
 use std::io::{self, Write};
 
+pub use advice::AdviceScreen;
 pub use plot::plot;
 pub use replay::ReplayScreen;
 pub use screen::{StatusScreen, unguarded};

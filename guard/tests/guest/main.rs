@@ -15,6 +15,7 @@ mod leak;
 mod lockdown;
 mod module;
 mod pause;
+mod recorded;
 mod reload;
 mod restore;
 mod selftest;
