@@ -75,11 +75,6 @@ impl Replay {
         let (count, recorded_max) = (recorded.table.count, recorded.table.max);
         Step { at: recorded.at, count, max: self.settings.table.max, recorded_max, changes }
     }
-
-    /// The settings as they stand.
-    pub fn settings(&self) -> &InForce {
-        &self.settings
-    }
 }
 
 impl InForce {

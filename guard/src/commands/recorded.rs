@@ -28,7 +28,7 @@ const PROGRESS: Duration = Duration::from_secs(10);
 pub fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let policy = policy(args.config.as_deref())?;
     let mut steps = Vec::new();
-    run(&policy, &args.recording, |_, _, step| steps.push(step))?;
+    run(&policy, &args.recording, |_, step| steps.push(step))?;
     if let Some(file) = &args.plot {
         ui::plot(&steps, file)?;
     }
@@ -42,8 +42,8 @@ pub fn replay(args: &ReplayArgs) -> Result<(), Failure> {
 pub fn advise(args: &AdviseArgs) -> Result<(), Failure> {
     let policy = policy(args.config.as_deref())?;
     let mut adviser: Option<Adviser> = None;
-    let look = |host: &Host, replay: &Replay, step: Step| {
-        adviser.get_or_insert_with(|| Adviser::new(host)).look(replay, &step);
+    let look = |host: &Host, step: Step| {
+        adviser.get_or_insert_with(|| Adviser::new(host, policy.table.high_water)).look(&step);
     };
     match &args.recording {
         Some(recording) => run(&policy, recording, look)?,
@@ -64,7 +64,7 @@ fn policy(file: Option<&Path>) -> Result<Policy, Failure> {
 }
 
 /// Runs the policy over a recording and gives each step to `each`.
-fn run(policy: &Policy, recording: &Path, mut each: impl FnMut(&Host, &Replay, Step)) -> Result<(), Failure> {
+fn run(policy: &Policy, recording: &Path, mut each: impl FnMut(&Host, Step)) -> Result<(), Failure> {
     let mut current: Option<(Header, Replay)> = None;
     for recorded in Reader::open(recording).context("there is nothing to go by")? {
         match recorded.context("the recording is read no further")? {
@@ -77,7 +77,7 @@ fn run(policy: &Policy, recording: &Path, mut each: impl FnMut(&Host, &Replay, S
             Recorded::Sample(sample) => {
                 if let Some((header, replay)) = &mut current {
                     let step = replay.step(&sample);
-                    each(&header.host, replay, step);
+                    each(&header.host, step);
                 }
             }
             Recorded::Cut(path) => {
@@ -89,7 +89,7 @@ fn run(policy: &Policy, recording: &Path, mut each: impl FnMut(&Host, &Replay, S
 }
 
 /// The same over this host as it is now.
-fn observe(policy: &Policy, length: Duration, mut each: impl FnMut(&Host, &Replay, Step)) -> Result<(), Failure> {
+fn observe(policy: &Policy, length: Duration, mut each: impl FnMut(&Host, Step)) -> Result<(), Failure> {
     let root = Path::new(ROOT);
     let found = Observer::new(root, None).sample().context("cannot read the table")?;
     let host = Host {
@@ -113,7 +113,7 @@ fn observe(policy: &Policy, length: Duration, mut each: impl FnMut(&Host, &Repla
         }
         let sample = observer.sample().context("cannot read the table")?;
         let step = replay.step(&sample);
-        each(&host, &replay, step);
+        each(&host, step);
         observer.look_at_entries(&sample.table);
         sleep(PACE.min(length.saturating_sub(start.elapsed())));
     }

@@ -37,5 +37,6 @@ pub use limits::{Host, Limits, LimitsError, Range};
 pub use pause::{Pause, Pauses};
 pub use phase::{Phase, Standing};
 pub use plan::{Change, Expectation, Expected, Held, Plan, Rule, Setting, UnknownSetting};
+pub(crate) use raise::fitting;
 pub use settle::Settled;
 pub use tick::next_tick;

@@ -76,7 +76,7 @@ pub(super) fn raise_max(situation: &Situation<'_>, pressure: &Pressure, was_limi
 
 /// A max under whose mark `reach` stays, the smallest but for rounding.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates at both ends")]
-pub(super) fn fitting(reach: u64, high_water: f64) -> u64 {
+pub(crate) fn fitting(reach: u64, high_water: f64) -> u64 {
     // A high-water of 0, which no valid policy has, asks for everything and the limits decide.
     let max = (reach as f64 / high_water).ceil() as u64;
     // Rounded down by the last bit, the result would pass its own mark and be doubled at the next tick.
