@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use self::policies::Policies;
+use self::policies::{Keep, Policies};
 use self::reload::{Ground, Reload};
 use self::signals::Stop;
 use crate::actuate::{DryRun, Journal, Settings};
@@ -43,9 +43,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         // Before anything is changed: a signal from here on is a stop or a reload and not a death.
         let mut stop = Stop::listen()?;
         let mut reload = Reload::new(policies)?;
+        // Outlives the table.
+        let brake = Brake::default();
         while let Some(access) = waiting::access(root, report::socket(), &mut stop).await? {
             // Its parts are large, and lie in it from end to end.
-            match Box::pin(guard(args, root, &mut reload, &mut stop)).await? {
+            match Box::pin(guard(args, root, &mut reload, &mut stop, brake.clone())).await? {
                 Ended::Stopped => break,
                 Ended::TableGone => warn!("nf_conntrack was unloaded, and its settings with it"),
             }
@@ -59,7 +61,13 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Guards the table that is there now. The caller holds the right to.
-async fn guard(args: &RunArgs, root: &Path, reload: &mut Reload, stop: &mut Stop) -> Result<Ended, Failure> {
+async fn guard(
+    args: &RunArgs,
+    root: &Path,
+    reload: &mut Reload,
+    stop: &mut Stop,
+    brake: Brake,
+) -> Result<Ended, Failure> {
     let policies = &mut reload.policies;
     let found = Observer::new(root, None).sample().context("cannot read the table")?;
     let inherited = found::inherited(policies.mode() == Mode::Enforce, root, &args.state_dir)?;
@@ -70,13 +78,12 @@ async fn guard(args: &RunArgs, root: &Path, reload: &mut Reload, stop: &mut Stop
     let recorder = recorder(args, root, host.clone())?;
     let server = Server::bind(report::socket()).context("the guard cannot answer `conntrack-guard status`")?;
     let actuator = if writes { reload::start(root, &args.state_dir, &policy)? } else { Box::new(DryRun) };
-    policies.keep();
+    policies.to_keep().inspect(Keep::write);
     let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk, log: args.verbose });
     let told = hooks.as_ref().map(Hooks::signals).map_err(ToString::to_string);
     let horizon = policy.table.horizon;
     let start = Start { mode, limits: &limits, horizon, policy: policies.now(), found: &found, hooks: told };
     let reporter = Reporter::new(&start);
-    let brake = Brake::default();
     let server = tokio::spawn(server.run(Guarding { status: reporter.status(), brake: brake.clone() }));
     let observer = Observer::new(root, hooks.ok());
     let mut control = Control::new(root.into(), observer, policy, limits, actuator, reporter, brake);

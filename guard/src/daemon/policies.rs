@@ -45,6 +45,7 @@ impl Policies {
             Some(file) => read(file),
             None => Ok(Draft { policy: Policy::default(), text: String::new() }),
         };
+        let file = args.config.as_ref().map(|file| file.display().to_string());
         let source = if args.config.is_some() { Source::File } else { Source::Defaults };
         let mut policies = Self {
             file: args.config.clone(),
@@ -53,7 +54,7 @@ impl Policies {
             seen,
             policy: Policy::default(),
             text: String::new(),
-            now: PolicyNow { source, file: args.config.clone(), refused: Vec::new() },
+            now: PolicyNow { source, file, refused: Vec::new() },
         };
         match draft {
             Ok(draft) => policies.adopt(draft),
@@ -132,17 +133,10 @@ impl Policies {
         policy
     }
 
-    /// Keeps the text of the file in force for a start that finds none. Only of a policy that was in force on this host.
-    pub fn keep(&self) {
-        if self.dry_run || self.now.source != Source::File || self.last_good().is_ok_and(|kept| kept == self.text) {
-            return;
-        }
-        if let Err((path, error)) = actuate::replace(&self.state_dir, LAST_GOOD, self.text.as_bytes()) {
-            warn!(
-                "a start with an invalid policy will have none to fall back on: cannot write {}: {error}",
-                path.display()
-            );
-        }
+    /// What is to be kept of the file in force, for a start that finds none. Only of a policy that was in force on this host.
+    pub fn to_keep(&self) -> Option<Keep> {
+        let kept = self.now.source == Source::File && !self.dry_run;
+        kept.then(|| Keep { state_dir: self.state_dir.clone(), text: self.text.clone() })
     }
 
     /// Notes, for the log and the status, why the file is not in force.
@@ -164,7 +158,7 @@ impl Policies {
             return Err(failure);
         }
         let path = self.state_dir.join(LAST_GOOD);
-        let text = match self.last_good() {
+        let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(failure),
             Err(error) => {
@@ -189,9 +183,26 @@ impl Policies {
         );
         Ok(())
     }
+}
 
-    fn last_good(&self) -> io::Result<String> {
-        fs::read_to_string(self.state_dir.join(LAST_GOOD))
+/// The last good policy, to be put on the disk.
+pub(super) struct Keep {
+    state_dir: PathBuf,
+    text: String,
+}
+
+impl Keep {
+    /// Waits for the disk.
+    pub fn write(&self) {
+        if fs::read(self.state_dir.join(LAST_GOOD)).is_ok_and(|kept| kept == self.text.as_bytes()) {
+            return;
+        }
+        if let Err((path, error)) = actuate::replace(&self.state_dir, LAST_GOOD, self.text.as_bytes()) {
+            warn!(
+                "a start with an invalid policy will have none to fall back on: cannot write {}: {error}",
+                path.display()
+            );
+        }
     }
 }
 

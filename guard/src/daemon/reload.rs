@@ -23,6 +23,7 @@ pub(super) struct Reload {
     hangup: Signal,
     changed: Arc<Notify>,
     watching: Option<JoinHandle<()>>,
+    keeping: Option<JoinHandle<()>>,
 }
 
 /// Who asked.
@@ -51,7 +52,7 @@ impl Reload {
             let file = file.to_path_buf();
             tokio::spawn(watch::watch(file, seen, Arc::clone(&changed)))
         });
-        Ok(Self { policies, hangup: signals::hangup()?, changed, watching })
+        Ok(Self { policies, hangup: signals::hangup()?, changed, watching, keeping: None })
     }
 
     /// Waits for the next wish.
@@ -115,7 +116,22 @@ impl Reload {
             warn!("{warning}");
         }
         control.adopt(policy.clone(), limits, self.policies.mode(), actuator).await;
-        self.policies.keep();
+        self.keep().await;
+    }
+
+    /// Has the last good policy written: the loop does not wait for the disk, but for the one before, which must not come
+    /// later.
+    async fn keep(&mut self) {
+        self.kept().await;
+        let keep = self.policies.to_keep();
+        self.keeping = keep.map(|keep| tokio::task::spawn_blocking(move || keep.write()));
+    }
+
+    async fn kept(&mut self) {
+        if let Some(keeping) = self.keeping.take() {
+            // A panic there has been told by the panic.
+            let _ = keeping.await;
+        }
     }
 
     fn refuse(&mut self, why: &str) {

@@ -1,7 +1,5 @@
 //! Which policy is in force, for the status.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use super::status::Status;
@@ -25,7 +23,7 @@ pub struct PolicyNow {
     /// Where it comes from.
     pub source: Source,
     /// The file that was given.
-    pub file: Option<PathBuf>,
+    pub file: Option<String>,
     /// Why the file as it is now is not in force, one line each with place and key; empty if it is.
     pub refused: Vec<String>,
 }

@@ -11,6 +11,7 @@ use crate::actuate::testing::FakeKernel;
 use crate::cli::{Cli, Command, Failure, RunArgs};
 use crate::control::tests::block_on;
 use crate::daemon::found;
+use crate::daemon::policies::Keep;
 use crate::observe::Observer;
 use crate::report::{Brake, Mode as Does, Reporter, Source, Start, Status};
 
@@ -53,7 +54,7 @@ impl Guard {
         let (policy, mode) = (policies.policy().clone(), policies.mode());
         let writes = mode == Does::Enforce;
         let actuator = if writes { start(root, &kernel.state_dir(), &policy)? } else { Box::new(DryRun) };
-        policies.keep();
+        policies.to_keep().inspect(Keep::write);
         let (horizon, hooks) = (policy.table.horizon, Err(String::new()));
         let begin = Start { mode, limits: &limits, horizon, policy: policies.now(), found: &found, hooks };
         let reporter = Reporter::new(&begin);
@@ -67,6 +68,7 @@ impl Guard {
     async fn reload(&mut self, kernel: &FakeKernel, policy: &str) -> Status {
         fs::write(kernel.path("policy.toml"), policy).unwrap();
         self.reload.carry_out(Why::Changed, &mut self.control, &mut self.ground).await;
+        self.reload.kept().await;
         self.status()
     }
 
