@@ -148,3 +148,6 @@ fn worth_a_resize(old: u64, new: u64, limits: &Limits) -> bool {
 fn mean_chain(entries: u64, buckets: u64) -> String {
     format!("{:.1}", 2.0 * entries as f64 / buckets.max(1) as f64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,3 +124,6 @@ impl Obstacle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

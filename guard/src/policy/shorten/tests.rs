@@ -54,6 +54,27 @@ fn at_the_ceiling_what_fills_the_table_is_cut_as_far_as_is_needed() {
 }
 
 #[test]
+fn what_will_not_fit_in_a_minute_is_cut_for_before_the_forecast_says_so() {
+    let policy = with_ceiling(2 * MAX);
+    // 20,000 entries and 3,000 more a second: 200,000 in a minute, under a forecast of 50,000.
+    let mut surge = at_rest(&[], MAX, &[]);
+    surge.outlook = crate::model::Outlook::growing(20_000, 3_000.0);
+    surge.insert_rate = Some(3_000.0);
+    (surge.table.count, surge.forecast) = (20_000, 50_000);
+    surge.states = [(Timeout::TcpTimeWait, InState { entries: 18_000.0, ends: 0.0, unreplied: 0.0 })].into();
+    let limits = limits(&policy, &surge);
+    let (mut state, mut made) = (State::default(), Vec::new());
+    for second in 0..=10 {
+        let (next, plan) = decide(&state, &surge, &policy, &limits);
+        state = next;
+        assert_eq!(plan.held, [], "what is foreseen may not come");
+        made.extend(cuts(&plan).into_iter().map(|cut| (second, cut.0)));
+        surge.at += Duration::from_secs(1);
+    }
+    assert_eq!(made, [(10, Timeout::TcpTimeWait)], "a gust is none");
+}
+
+#[test]
 fn a_max_that_may_rise_spares_the_timeouts() {
     let plan = decided(&Policy::default(), &at_rest(&TIME_WAITS, MAX, &[]));
     assert_eq!(values(&plan), [(Setting::Max, 100_000, 200_000)]);
