@@ -45,8 +45,17 @@ pub struct Slot {
     /// Inserts by network namespace, at `inum % NAMESPACES`. With `other_namespaces` these are all entries that
     /// `__nf_conntrack_hash_insert` put into the table.
     pub namespaces: [Namespace; NAMESPACES],
-    /// Inserts that are not walked before the next one that is, when they are sampled. Not a counter.
+    /// Inserts before the next one at which the program stops to see what is due. Not a counter, and neither are the four
+    /// that follow.
+    pub until_stop: i64,
+    /// Inserts from the last stop to the next.
+    pub stretch: i64,
+    /// Inserts from the last stop to the next walk, when they are sampled.
     pub until_walk: i64,
+    /// What was left of the credit at the last stop; 0: none is granted, or it has run out.
+    pub credit: i64,
+    /// The [`grant`] that this CPU last took over.
+    pub granted: u64,
     /// Entries freed that a clash resolution had inserted in the reply direction only.
     pub reply_only_destroys: u64,
     /// `early_drop` found nothing to evict: the new flow was refused.
@@ -136,6 +145,28 @@ pub struct Refused {
 /// Nanoseconds between two samples of refused flows on one CPU: at most 100 a second are sent, however many are refused.
 pub const REFUSED_EVERY: u64 = 10_000_000;
 
+/// A CPU's credit has run out: so many inserts as the daemon granted have come.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Spent {
+    /// `CLOCK_BOOTTIME` at the last of them, nanoseconds.
+    pub at: u64,
+    /// The grant that it was.
+    pub grant: u64,
+}
+
+/// The word by which the daemon grants each CPU the same credit: a number that tells one grant from the next, and inserts; 0
+/// of them means that no wake-up is wanted. A CPU sees it at its next stop, at most [`SAMPLED`] inserts later.
+pub const fn grant(number: u32, inserts: u32) -> u64 {
+    (number as u64) << 32 | inserts as u64
+}
+
+/// The inserts of a [`grant`].
+pub const fn inserts_of(grant: u64) -> u64 {
+    grant & u32::MAX as u64
+}
+
+const _: () = assert!(size_of::<Spent>() == 16);
 const _: () = assert!(size_of::<Refused>() == 40);
 const _: () = assert!(size_of::<Resize>() != size_of::<Refused>(), "the ring's reader tells events by their size");
 const _: () = assert!(size_of::<Namespace>() == 16);

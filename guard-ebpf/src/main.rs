@@ -25,7 +25,7 @@ use aya_ebpf::EbpfContext;
 use aya_ebpf::macros::{fentry, fexit, kprobe, kretprobe};
 use aya_ebpf::programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext};
 
-use crate::hooks::{clash, delete, drop, insert, refused, resize};
+use crate::hooks::{clash, credit, delete, drop, insert, refused, resize};
 use crate::maps::{ALLOCATING, CLASHING, slot, slot_without_call};
 use crate::memory::{Conn, Net, Node, Probed, SkBuff, Tuple, Typed};
 
@@ -37,7 +37,7 @@ use crate::memory::{Conn, Net, Node, Probed, SkBuff, Tuple, Typed};
 pub fn insert_sampled(ctx: FEntryContext) -> i32 {
     let slot = slot_without_call(&ctx);
     insert::counted::<Typed>(ctx.arg::<*const Conn>(0), slot);
-    if insert::is_sample(slot) {
+    if insert::is_stop(slot) {
         insert::sampled(ctx.arg(1), ctx.arg(2), slot);
     }
     0
@@ -51,6 +51,9 @@ pub fn insert_walked(ctx: FExitContext) -> i32 {
     let conn = ctx.arg::<*const Conn>(0);
     insert::counted::<Typed>(conn, slot);
     insert::walked(conn, ctx.arg(1), ctx.arg(2), slot);
+    if insert::is_stop(slot) {
+        credit::due(slot);
+    }
     0
 }
 
@@ -59,7 +62,7 @@ pub fn insert_probed(ctx: ProbeContext) -> u32 {
     let slot = slot();
     if let (Some(conn), Some(hash), Some(reply_hash)) = (ctx.arg::<*const Conn>(0), ctx.arg(1), ctx.arg(2)) {
         insert::counted::<Probed>(conn, slot);
-        if insert::is_sample(slot) {
+        if insert::is_stop(slot) {
             insert::sampled(hash, reply_hash, slot);
         }
     }

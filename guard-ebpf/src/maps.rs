@@ -30,6 +30,28 @@ static SLOTS: Slots = Slots(UnsafeCell::new(MaybeUninit::zeroed()));
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
+/// CPUs whose credit has run out. A ring of its own: whoever sleeps on it is woken by nothing else, and neither kind of event
+/// takes the other's room.
+#[map]
+pub static SPENT: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// What the daemon grants (`guard_ebpf::grant`): the only word of the programs' memory that it writes.
+#[repr(transparent)]
+pub struct Grant(UnsafeCell<u64>);
+
+// SAFETY: the programs only read it, whole.
+unsafe impl Sync for Grant {}
+
+#[unsafe(link_section = ".bss.grant")]
+static GRANT: Grant = Grant(UnsafeCell::new(0));
+
+/// What the daemon grants now.
+#[inline(always)]
+pub fn granted() -> u64 {
+    // SAFETY: one word, which lives as long as the program. Volatile: the daemon writes it meanwhile.
+    unsafe { GRANT.0.get().read_volatile() }
+}
+
 /// When the resize that a thread is in began, and how many buckets there were. One at a time runs, others wait.
 #[map]
 pub static RESIZES: HashMap<u64, Began> = HashMap::with_max_entries(64, 0);

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::actuate::{Actuator, DryRun, Outcome, Restored};
+use crate::actuate::{Actuator, DryRun, Effect, Outcome, Restored};
 use crate::config::{self, Policy};
 use crate::model::{Estimate, Model, ResizeCost};
-use crate::observe::{Observer, table, timeouts};
-use crate::policy::{self, InForce, Limits, Plan, State, bounds};
+use crate::observe::{Observer, since_boot, table, timeouts};
+use crate::policy::{self, InForce, Limits, Plan, Setting, State, bounds};
 use crate::recording::Recorder;
 use crate::report::{Brake, Mode, PolicyNow, Reporter};
 
@@ -29,6 +29,8 @@ pub struct Control {
     reporter: Reporter,
     brake: Brake,
     recorder: Option<Recorder>,
+    /// When the credit was spent that this tick is about.
+    spent: Option<Duration>,
 }
 
 impl Control {
@@ -44,8 +46,9 @@ impl Control {
     ) -> Self {
         let model = Model::new(policy.table.horizon);
         let actuator = Arc::new(Mutex::new(actuator));
-        let (resize_cost, state, recorder) = (ResizeCost::default(), State::default(), None);
-        Self { root, observer, model, resize_cost, state, policy, limits, actuator, reporter, brake, recorder }
+        let (resize_cost, state) = (ResizeCost::default(), State::default());
+        let (recorder, spent) = (None, None);
+        Self { root, observer, model, resize_cost, state, policy, limits, actuator, reporter, brake, recorder, spent }
     }
 
     /// Hands every sample from now on to `recorder`.
@@ -55,6 +58,7 @@ impl Control {
 
     /// Reads, decides, acts, reports. Returns how long to wait for the next tick.
     pub async fn tick(&mut self) -> Duration {
+        let spent = self.spent.take();
         let sample = match self.observer.sample() {
             Ok(sample) => sample,
             Err(error) => {
@@ -73,6 +77,7 @@ impl Control {
         let outcomes = match self.act(&plan, &estimate).await {
             Ok(outcomes) => {
                 self.reporter.no_trouble();
+                self.reporter.reacted(spent.map(|spent| since_boot().saturating_sub(spent)));
                 for Outcome { change, result } in &outcomes {
                     self.state.told(change.setting, result.failure());
                 }
@@ -83,9 +88,23 @@ impl Control {
                 Vec::new()
             }
         };
+        let max = outcomes.iter().find_map(max_now).unwrap_or(sample.table.max);
+        let credit = self.observer.counting_cpus().and_then(|cpus| {
+            let unseen = self.observer.inserts_since_sample();
+            policy::credit(&estimate, &self.policy, plan.max_blocked, max, unseen, cpus)
+        });
+        self.observer.grant(credit.unwrap_or(0));
         self.reporter.tick(&sample, &estimate, &plan, outcomes);
-        self.observer.look_at_entries(&sample.table);
-        policy::next_tick(&estimate, &plan)
+        if spent.is_none() {
+            // In a surge it would hold up the next answer.
+            self.observer.look_at_entries(&sample.table);
+        }
+        policy::next_tick(&estimate, &plan, credit.is_some())
+    }
+
+    /// Returns when so many entries have come since the last tick that the next one must not wait.
+    pub async fn credit_spent(&mut self) {
+        self.spent = Some(self.observer.credit_spent().await);
     }
 
     /// Takes a new policy with its limits and what it now does with plans; `actuator` is in place of the one before. What
@@ -160,15 +179,23 @@ impl Control {
     }
 }
 
+/// max as it is now, if it was changed.
+fn max_now(outcome: &Outcome) -> Option<u64> {
+    match outcome.result {
+        Effect::Applied { read_back, .. } if outcome.change.setting == Setting::Max => Some(read_back),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use super::*;
+    use crate::actuate::Live;
     use crate::actuate::testing::FakeKernel;
-    use crate::actuate::{Effect, Live};
     use crate::config::{Mode as PolicyMode, Restore};
-    use crate::policy::{Approved, Host, Setting};
+    use crate::policy::{Approved, Host};
     use crate::report::{Start, Status};
 
     pub(crate) fn control(kernel: &FakeKernel, mode: PolicyMode, actuator: Box<dyn Actuator>) -> Control {

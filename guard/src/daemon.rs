@@ -151,6 +151,7 @@ async fn until_stopped(
         }
         tokio::select! {
             () = sleep(pause) => {}
+            () = control.credit_spent() => {}
             why = reload.wanted() => reload.carry_out(why, control, ground).await,
             () = stop.received() => break,
         }

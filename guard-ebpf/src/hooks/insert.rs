@@ -4,9 +4,9 @@
 use core::intrinsics::cold_path;
 
 use guard_ebpf::placeholders::field::{CT_NET, NET_INUM, ORIGINAL_NEXT, REPLY_NEXT};
-use guard_ebpf::{NAMESPACES, Namespace, ORIGINAL, REPLY, SAMPLED, Slot};
+use guard_ebpf::{NAMESPACES, Namespace, ORIGINAL, REPLY, Slot};
 
-use super::count;
+use super::{count, credit};
 use crate::chain;
 use crate::maps::HASH_TABLE;
 use crate::memory::{Conn, Memory, Net, Probed, Typed};
@@ -36,21 +36,22 @@ pub fn counted<M: Memory>(conn: *const Conn, slot: *mut Slot) {
     }
 }
 
-/// Whether this insert's chains are to be measured by [`sampled`].
+/// Whether this is an insert at which to stop, for [`sampled`] or [`credit::due`].
 #[inline(always)]
-pub fn is_sample(slot: *mut Slot) -> bool {
+pub fn is_stop(slot: *mut Slot) -> bool {
     // SAFETY: this CPU's slot; bottom halves are off.
-    let left = unsafe { &mut (*slot).until_walk };
+    let left = unsafe { &mut (*slot).until_stop };
     *left -= 1;
     *left < 0
 }
 
-/// At the function's entry: measures the chains from their buckets. Out of line: what it needs of registers would have to
-/// be saved for every insert.
+/// At the function's entry: sees to the credit, and measures the chains from their buckets when that is due. Out of line: what
+/// it needs of registers would have to be saved for every insert.
 #[inline(never)]
 pub fn sampled(hash: u32, reply_hash: u32, slot: *mut Slot) {
-    // SAFETY: this CPU's slot; bottom halves are off.
-    unsafe { (*slot).until_walk = SAMPLED.cast_signed() - 1 };
+    if !credit::stopped(slot) {
+        return;
+    }
     let variable = HASH_TABLE.load();
     if variable == 0 {
         return;

@@ -1,6 +1,7 @@
 //! What each hooked function means for the counters.
 
 pub mod clash;
+pub mod credit;
 pub mod delete;
 pub mod drop;
 pub mod insert;

@@ -7,12 +7,13 @@ use guard_ebpf::{FATES, ICMP_FATE, ORIGINAL, OTHER_FATE, REPLY, SAMPLED, TCP_STA
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use serde::Serialize;
 
+use super::credit::Credit;
 use super::kernel_log::{self, KernelLog};
 use super::object::{KernelHalf, Maps, Restrictions, syscall};
 use super::refused::OnDemand;
 use super::selftest::{self, Verdict};
 use super::signals::{BackEnd, CALLS_ARE_KNOWN, Program, Signal, Walk, programs};
-use super::slots::Sum;
+use super::slots::{self, Sum};
 use super::symbols::Symbols;
 use super::{Error, events, sys};
 use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, TableFull, since_boot};
@@ -52,6 +53,10 @@ pub struct Hooks {
     /// The kernel half's debug lines, where they are wanted.
     log: Option<KernelLog>,
     maps: Maps,
+    /// CPUs online at the start.
+    cpus: u64,
+    /// Entries inserted up to the last reading.
+    read: u64,
     /// What the programs had counted when the self-test was done, its own flows among it.
     origin: Sum,
 }
@@ -108,6 +113,8 @@ impl Hooks {
             refused_flows: None,
             log: None,
             maps,
+            cpus: slots::online(Path::new("/"))?,
+            read: 0,
             origin: Sum::default(),
         };
         let mut errors = Vec::new();
@@ -238,6 +245,7 @@ impl Hooks {
         if sum.slot.strayed > 0 {
             self.turn_off(Signal::Chains, &selftest::strayed(sum.slot.strayed));
         }
+        self.read = sum.inserts();
         let on = |signal| self.back_end(signal).is_some();
         let mut totals = HookTotals {
             inserts: on(Signal::Inserts).then_some(sum.inserts()),
@@ -272,6 +280,21 @@ impl Hooks {
             on_demand.watch(full.refused, since_boot());
         }
         totals
+    }
+
+    /// Entries inserted since the last reading.
+    pub fn inserts_since_reading(&self) -> u64 {
+        self.maps.slots.sum().since(&self.origin).inserts().saturating_sub(self.read)
+    }
+
+    /// How many CPUs take new flows; `None`: their inserts are not seen, so no credit is counted down.
+    pub fn counting_cpus(&self) -> Option<u64> {
+        self.back_end(Signal::Inserts).map(|_| self.cpus)
+    }
+
+    /// The credit of the CPUs.
+    pub fn credit(&mut self) -> &mut Credit {
+        &mut self.maps.credit
     }
 
     /// Kernels that do not count skipped runs say 0.

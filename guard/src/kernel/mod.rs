@@ -1,6 +1,7 @@
 //! What this kernel offers: struct layouts from BTF, loading and attaching the programs, and what is missing and why.
 
 mod btf;
+mod credit;
 pub mod ctnetlink;
 mod error;
 mod events;

@@ -15,6 +15,7 @@ use aya_obj::{EbpfSectionKind, Object};
 use guard_ebpf::Slot;
 
 use super::btf::Btf;
+use super::credit::{Credit, Grant};
 use super::patch::Patch;
 use super::signals::{How, Program};
 use super::slots::{self, Slots};
@@ -30,6 +31,9 @@ const MODULE: &str = "nf_conntrack";
 
 /// The section with the slots, and so the name of their map.
 const SLOTS: &str = ".bss.slots";
+
+/// The section with the word by which credit is granted.
+const GRANT: &str = ".bss.grant";
 
 /// Everything of the object that does not depend on the signal.
 pub struct KernelHalf {
@@ -47,6 +51,8 @@ pub struct Maps {
     pub slots: Slots,
     /// The rare events.
     pub events: RingBuf<MapData>,
+    /// The credit that the CPUs have, and the word that it is spent.
+    pub credit: Credit,
     _others: Vec<MapData>,
 }
 
@@ -148,9 +154,13 @@ fn make_maps(object: &mut Object, slots: usize, log: bool) -> Result<Vec<(String
     let mut maps = Vec::new();
     for (name, definition) in &mut object.maps {
         match name.as_str() {
-            SLOTS => make_room(definition, slots),
+            SLOTS => {
+                make_room(definition, slots);
+                make_mapable(definition);
+            }
+            GRANT => make_mapable(definition),
             // A ring is made of whole pages, and those are larger on some architectures.
-            "EVENTS" => definition.set_max_entries(definition.max_entries().max(page)),
+            "EVENTS" | "SPENT" => definition.set_max_entries(definition.max_entries().max(page)),
             // Nobody writes to it then; a map cannot be without memory.
             "AYA_LOGS" if !log => definition.set_max_entries(page),
             _ => {}
@@ -174,6 +184,9 @@ fn make_maps(object: &mut Object, slots: usize, log: bool) -> Result<Vec<(String
 /// each of 1,024 CPUs; on a larger machine they answer with E2BIG.
 fn make_room(definition: &mut aya_obj::Map, slots: usize) {
     definition.set_value_size(u32::try_from(slots * size_of::<Slot>()).unwrap_or(u32::MAX));
+}
+
+fn make_mapable(definition: &mut aya_obj::Map) {
     if let aya_obj::Map::Legacy(definition) = definition {
         definition.def.map_flags |= BPF_F_MMAPABLE;
     }
@@ -182,23 +195,27 @@ fn make_room(definition: &mut aya_obj::Map, slots: usize) {
 /// The maps by what they are for.
 fn sort(made: Vec<(String, MapData)>, slots: usize) -> Result<Maps, Error> {
     let missing = |name: &str| Error::Object(format!("it has no map {name}"));
-    let (mut counters, mut events, mut others) = (None, None, Vec::new());
+    let (mut counters, mut events, mut grant, mut spent, mut others) = (None, None, None, None, Vec::new());
+    let ring = |map| RingBuf::try_from(Map::RingBuf(map)).map_err(|error| Error::Object(error.to_string()));
     for (name, map) in made {
         match name.as_str() {
             SLOTS => {
                 counters = Some(Slots::map(map.fd(), slots).map_err(|source| syscall("mmap of the slots", source))?);
                 others.push(map);
             }
-            "EVENTS" => {
-                let ring = RingBuf::try_from(Map::RingBuf(map));
-                events = Some(ring.map_err(|error| Error::Object(error.to_string()))?);
+            GRANT => {
+                grant = Some(Grant::map(map.fd()).map_err(|source| syscall("mmap of the grant", source))?);
+                others.push(map);
             }
+            "EVENTS" => events = Some(ring(map)?),
+            "SPENT" => spent = Some(ring(map)?),
             _ => others.push(map),
         }
     }
     Ok(Maps {
         slots: counters.ok_or_else(|| missing(SLOTS))?,
         events: events.ok_or_else(|| missing("EVENTS"))?,
+        credit: Credit::new(grant.ok_or_else(|| missing(GRANT))?, spent.ok_or_else(|| missing("SPENT"))?),
         _others: others,
     })
 }

@@ -32,6 +32,20 @@ pub fn room(root: &Path) -> Result<usize, Error> {
     Ok((highest + 1).next_power_of_two())
 }
 
+/// How many CPUs are online.
+pub fn online(root: &Path) -> Result<u64, Error> {
+    let path = root.join("sys/devices/system/cpu/online");
+    let failed = |source| syscall(&format!("reading {}", path.display()), source);
+    let text = fs::read_to_string(&path).map_err(failed)?;
+    let ranges = text.trim().split(',').map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (first.parse::<u64>().ok()?, last.parse::<u64>().ok()?);
+        Some(last.checked_sub(first)? + 1)
+    });
+    let cpus: Option<u64> = ranges.sum();
+    cpus.ok_or_else(|| failed(io::Error::other(format!("no CPU numbers: {text:?}"))))
+}
+
 impl Slots {
     /// Maps the value of a map of `slots` slots that was made with `BPF_F_MMAPABLE`.
     pub fn map(map: impl AsFd, slots: usize) -> io::Result<Self> {
@@ -139,6 +153,17 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("possible"), possible).unwrap();
         room(root.path()).ok()
+    }
+
+    #[test]
+    fn the_cpus_online_are_counted() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("sys/devices/system/cpu");
+        fs::create_dir_all(&folder).unwrap();
+        for (text, cpus) in [("0\n", Some(1)), ("0-3,8-11\n", Some(8)), ("0,2", Some(2)), ("\n", None), ("3-1", None)] {
+            fs::write(folder.join("online"), text).unwrap();
+            assert_eq!(online(root.path()).ok(), cpus, "{text:?}");
+        }
     }
 
     #[test]

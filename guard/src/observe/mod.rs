@@ -68,6 +68,36 @@ impl Observer {
     }
 }
 
+impl Observer {
+    /// How many CPUs count down a credit; `None` where no program sees the inserts.
+    pub fn counting_cpus(&self) -> Option<u64> {
+        self.hooks.as_ref().and_then(Hooks::counting_cpus)
+    }
+
+    /// Entries inserted since the last sample.
+    pub fn inserts_since_sample(&self) -> u64 {
+        self.hooks.as_ref().map_or(0, Hooks::inserts_since_reading)
+    }
+
+    /// Grants each CPU so many inserts until [`Self::credit_spent`] returns; 0: it does not.
+    pub fn grant(&mut self, inserts: u64) {
+        if let Some(hooks) = &mut self.hooks {
+            hooks.credit().grant(inserts);
+        }
+    }
+
+    /// Returns when a CPU has spent its credit: the time since boot at which it did. Never where no program counts.
+    pub async fn credit_spent(&mut self) -> Duration {
+        if let Some(hooks) = &mut self.hooks {
+            match hooks.credit().spent().await {
+                Ok(at) => return at,
+                Err(error) => tracing::warn!("a surge wakes nobody, so it waits for the next tick: {error}"),
+            }
+        }
+        std::future::pending().await
+    }
+}
+
 /// Time since boot, suspended time included.
 pub fn since_boot() -> Duration {
     // The clock exists since Linux 2.6.39: there is no error to answer.

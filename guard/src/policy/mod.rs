@@ -4,6 +4,7 @@ mod attempts;
 pub mod bounds;
 mod buckets;
 mod calm;
+mod credit;
 mod decide;
 mod foreseen;
 mod gain;
@@ -31,6 +32,7 @@ mod unseen;
 mod verdict;
 
 pub use bounds::{Approved, InForce, Violation};
+pub use credit::credit;
 pub use decide::{State, decide};
 pub(crate) use limits::table_bytes;
 pub use limits::{Host, Limits, LimitsError, Range};

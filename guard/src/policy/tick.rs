@@ -18,15 +18,19 @@ const SURGE: f64 = 32_768.0;
 /// So many looks while such a surge fills the room.
 const LOOKS_IN_SURGE: f64 = 4.0;
 
-/// The time until the next sample: 1 s in calm, down to 50 ms when the table is, or may soon be, short of room.
+/// The time until the next sample: 1 s in calm, down to 50 ms when the table is, or may soon be, short of room. `wakes`: a surge
+/// wakes the guard by itself, before the table is full.
 ///
 /// Where `plan`, made from the same estimate, could not have the max it wanted, looking sooner would help nobody.
-pub fn next_tick(estimate: &Estimate, plan: &Plan) -> Duration {
+pub fn next_tick(estimate: &Estimate, plan: &Plan, wakes: bool) -> Duration {
     let table = &estimate.table;
     if table.max == 0 || plan.max_blocked {
         return CALM;
     }
     let by_growth = estimate.time_to_full.map_or(CALM, |time| time / LOOKS_UNTIL_FULL);
+    if wakes {
+        return by_growth.clamp(URGENT, CALM);
+    }
     // A host that opens many flows already may open twice as many the next moment.
     let surge = SURGE.max(2.0 * estimate.insert_rate.unwrap_or(0.0));
     let room = table.max.saturating_sub(table.count) as f64;
@@ -41,34 +45,36 @@ mod tests {
 
     #[test]
     fn calm_is_looked_at_once_a_second() {
-        assert_eq!(next_tick(&estimate(1_000, 262_144, 0.0), &Plan::default()), CALM);
-        assert_eq!(next_tick(&estimate(1_000, 0, 1e9), &Plan::default()), CALM, "no limit is never reached");
+        assert_eq!(next_tick(&estimate(1_000, 262_144, 0.0), &Plan::default(), false), CALM);
+        assert_eq!(next_tick(&estimate(1_000, 0, 1e9), &Plan::default(), false), CALM, "no limit is never reached");
     }
 
     #[test]
     fn a_table_that_is_full_within_a_second_is_looked_at_every_50_ms() {
         let mut soon = estimate(100_000, 1_000_000, 0.0);
         soon.time_to_full = Some(Duration::from_secs(1));
-        assert_eq!(next_tick(&soon, &Plan::default()), URGENT);
+        assert_eq!(next_tick(&soon, &Plan::default(), false), URGENT);
+        assert_eq!(next_tick(&soon, &Plan::default(), true), URGENT, "whether or not a surge wakes it");
         soon.time_to_full = Some(Duration::from_secs(5));
-        assert_eq!(next_tick(&soon, &Plan::default()), Duration::from_millis(250));
+        assert_eq!(next_tick(&soon, &Plan::default(), false), Duration::from_millis(250));
         soon.time_to_full = Some(Duration::from_secs(100));
-        assert_eq!(next_tick(&soon, &Plan::default()), CALM);
+        assert_eq!(next_tick(&soon, &Plan::default(), false), CALM);
     }
 
     #[test]
     fn a_table_at_its_limit_is_looked_at_once_a_second() {
         let full = estimate(1_000, 1_000, 100.0);
-        assert_eq!(next_tick(&full, &Plan::default()), URGENT);
-        assert_eq!(next_tick(&full, &Plan { max_blocked: true, ..Plan::default() }), CALM);
+        assert_eq!(next_tick(&full, &Plan::default(), false), URGENT);
+        assert_eq!(next_tick(&full, &Plan { max_blocked: true, ..Plan::default() }, false), CALM);
     }
 
     #[test]
     fn little_room_is_watched_closely_even_in_calm() {
-        assert_eq!(next_tick(&estimate(0, 65_536, 0.0), &Plan::default()), Duration::from_millis(500));
-        assert_eq!(next_tick(&estimate(0, 1_024, 0.0), &Plan::default()), URGENT);
+        assert_eq!(next_tick(&estimate(0, 65_536, 0.0), &Plan::default(), false), Duration::from_millis(500));
+        assert_eq!(next_tick(&estimate(0, 1_024, 0.0), &Plan::default(), false), URGENT);
+        assert_eq!(next_tick(&estimate(0, 1_024, 0.0), &Plan::default(), true), CALM, "a surge wakes it");
         let mut busy = estimate(0, 262_144, 0.0);
         busy.insert_rate = Some(65_536.0);
-        assert_eq!(next_tick(&busy, &Plan::default()), Duration::from_millis(500));
+        assert_eq!(next_tick(&busy, &Plan::default(), false), Duration::from_millis(500));
     }
 }

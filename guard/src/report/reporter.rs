@@ -78,6 +78,8 @@ pub struct Reporter {
     /// The failure last logged for a setting: tried again, it is not news.
     failed: HashMap<Setting, (u64, u64, String)>,
     trouble: Option<String>,
+    /// How long the changes of this tick took from the surge that asked for them.
+    reaction: Option<Duration>,
 }
 
 impl Reporter {
@@ -115,6 +117,7 @@ impl Reporter {
             skew: None,
             failed: HashMap::new(),
             trouble: None,
+            reaction: None,
         }
     }
 
@@ -136,6 +139,11 @@ impl Reporter {
         self.lock().take_policy(now);
     }
 
+    /// A surge woke the guard, and so long after it everything was written and read back; for the next [`Self::tick`].
+    pub fn reacted(&mut self, reaction: Option<Duration>) {
+        self.reaction = reaction;
+    }
+
     /// A tick that read and decided.
     pub fn tick(&mut self, sample: &Sample, estimate: &Estimate, plan: &Plan, outcomes: Vec<Outcome>) {
         let uptime_ms = millis(self.started.elapsed());
@@ -149,6 +157,7 @@ impl Reporter {
         };
         self.resizes.wrote(&outcomes);
         let news: Vec<Outcome> = outcomes.into_iter().filter(|outcome| self.is_news(outcome)).collect();
+        let reaction = self.reaction.take();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.uptime_ms = uptime_ms;
         status.at_ms = millis(sample.at);
@@ -168,8 +177,9 @@ impl Reporter {
         resizes::keep(&mut status.resizes, resized);
         status.estimated = figures_of::estimated(&status);
         for outcome in news {
-            log_outcome(&outcome);
-            status.remember(plan.at, outcome);
+            let reaction_us = reaction.and_then(|took| u64::try_from(took.as_micros()).ok());
+            log_outcome(&outcome, reaction_us);
+            status.remember(plan.at, outcome, reaction_us);
         }
         status.hold(&plan.held, millis(plan.at));
     }
@@ -233,14 +243,14 @@ impl Reporter {
 }
 
 impl Status {
-    fn remember(&mut self, at: Duration, Outcome { change, result }: Outcome) {
+    fn remember(&mut self, at: Duration, Outcome { change, result }: Outcome, reaction_us: Option<u64>) {
         if matches!(result, Effect::Applied { .. } | Effect::Advised) {
             self.changes_made += 1;
         }
         if self.changes.len() >= KEPT {
             self.changes.remove(0);
         }
-        self.changes.push(ChangeMade { at_ms: millis(at), change, result });
+        self.changes.push(ChangeMade { at_ms: millis(at), change, result, reaction_us });
     }
 
     fn hold(&mut self, held: &[Held], now_ms: u64) {
@@ -260,13 +270,13 @@ impl Status {
     }
 }
 
-fn log_outcome(Outcome { change, result }: &Outcome) {
+fn log_outcome(Outcome { change, result }: &Outcome, reaction_us: Option<u64>) {
     let Change { setting, old, new, rule, evidence, predicted, .. } = change;
     let (name, rule) = (setting.sysctl(), rule.name());
     match result {
         Effect::Applied { read_back, took } => {
             let took = figures::time(*took);
-            info!(old, new, read_back, took, rule, evidence, predicted, "set {name}");
+            info!(old, new, read_back, took, reaction_us, rule, evidence, predicted, "set {name}");
         }
         Effect::Advised => info!(old, new, rule, evidence, predicted, "would set {name}"),
         Effect::NoEffect { read_back, took } => {

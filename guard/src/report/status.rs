@@ -192,6 +192,10 @@ pub struct ChangeMade {
     pub change: Change,
     /// `applied`, `no-effect`, `refused` or `advised`, with details.
     pub result: Effect,
+    /// Where a surge woke the guard for it: microseconds from the insert that passed what the guard had granted until the
+    /// new value was read back.
+    #[serde(default)]
+    pub reaction_us: Option<u64>,
 }
 
 /// Something wanted that stays undone.

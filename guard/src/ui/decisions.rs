@@ -26,7 +26,11 @@ pub(super) fn decisions(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Res
     Ok(())
 }
 
-fn decision(ChangeMade { at_ms, change, result }: &ChangeMade, now_ms: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn decision(
+    ChangeMade { at_ms, change, result, .. }: &ChangeMade,
+    now_ms: u64,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     let Change { setting, old, new, rule, evidence, predicted, .. } = change;
     let ago = ms(now_ms.saturating_sub(*at_ms));
     let (name, rule) = (setting.sysctl(), rule.name());

@@ -307,7 +307,7 @@ proptest! {
 
     #[test]
     fn the_next_tick_is_never_later_than_a_second_nor_sooner_than_50_ms(estimate in estimate()) {
-        let wait = next_tick(&estimate, &Plan::default());
+        let wait = next_tick(&estimate, &Plan::default(), false);
         prop_assert!((Duration::from_millis(50)..=Duration::from_secs(1)).contains(&wait), "{wait:?}");
         if estimate.table.max > 0 && estimate.time_to_full.is_some_and(|time| time <= Duration::from_secs(1)) {
             prop_assert_eq!(wait, Duration::from_millis(50));

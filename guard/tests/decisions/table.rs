@@ -86,7 +86,7 @@ impl Simulation {
                 Setting::Timeout(_) => {}
             }
         }
-        let wait = next_tick(&estimate, &plan);
+        let wait = next_tick(&estimate, &plan, false);
         (plan, wait)
     }
 

@@ -6,6 +6,7 @@
 mod btf;
 mod causes;
 mod census;
+mod credit;
 mod daemon;
 mod fallback;
 mod hooks;

@@ -177,7 +177,7 @@ impl<'a> History<'a> {
         self.state = state;
         self.tell(&plan);
         let busy = self.carry_out(&plan, &estimate);
-        self.next_tick = self.kernel.now + busy + self.steps(next_tick(&estimate, &plan).as_secs_f64()).max(1);
+        self.next_tick = self.kernel.now + busy + self.steps(next_tick(&estimate, &plan, false).as_secs_f64()).max(1);
     }
 
     fn tell(&mut self, plan: &Plan) {
