@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::assessment::{Assessment, StandingNow};
 use super::reporter::Start;
 use super::signals;
 use super::status::{Drops, FORMAT, Forecast, LimitsInForce, SignalNow, StatisticsNow, Status, Table};
@@ -29,6 +30,11 @@ pub(super) fn start(start: &Start<'_>) -> Status {
         at_ms: millis(start.found.at),
         table: Table::default(),
         forecast: Forecast { horizon_ms: millis(start.horizon), ..Forecast::default() },
+        assessment: Assessment {
+            standing: StandingNow { since_ms: millis(start.found.at), ..StandingNow::default() },
+            memory: start.found.memory,
+            ..Assessment::default()
+        },
         chains: None,
         drops: Drops::default(),
         statistics: statistics(start.found),
@@ -83,6 +89,7 @@ pub(super) fn forecast(estimate: &Estimate, horizon_ms: u64) -> Forecast {
         horizon_ms,
         count: estimate.forecast,
         time_to_full_ms: estimate.time_to_full.map(millis),
+        steady: estimate.steady,
     }
 }
 
@@ -144,6 +151,12 @@ pub(super) fn estimated(status: &Status) -> Vec<String> {
     places.extend(causes.into_iter().filter(|(cause, _)| by_statistics(cause)).map(|(_, place)| place));
     if status.chains.is_some_and(|chains| chains.one_in > 1) {
         places.extend(["chains.mean", "chains.p50", "chains.p99", "chains.max"]);
+    }
+    if status.forecast.steady.is_some() {
+        places.push("forecast.steady");
+    }
+    if !status.assessment.states.is_empty() {
+        places.extend(["states.*.entries", "states.*.ends_per_s", "states.*.unreplied"]);
     }
     if status.counted.as_ref().is_some_and(|counted| !counted.refused.is_empty()) {
         places.push("counted.refused");

@@ -1,5 +1,7 @@
 //! What the guard tells: its log, and its status for whoever asks. Decides nothing.
 
+mod assessment;
+mod assessor;
 mod brake;
 mod client;
 mod counted;
@@ -19,6 +21,9 @@ use std::path::Path;
 #[cfg(test)]
 pub(crate) use reporter::tests;
 
+pub use assessment::{
+    Assessment, CensusNow, ChangedNow, DoubtNow, PredictionsNow, RuleError, SettledNow, StandingNow, StateNow,
+};
 pub use brake::{Brake, LONGEST as LONGEST_PAUSE, Order, PausedNow, Reply, names};
 pub use client::{Error as ClientError, ask, order};
 pub use counted::{Clashes, Counted, End, InsertsByNamespace, Namespace, Refused};

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::assessor::Assessor;
 use super::counted::{Counted, RecentlyRefused};
 use super::figures_of::{self, millis};
 use super::policy_now::PolicyNow;
@@ -73,6 +74,7 @@ pub struct Reporter {
     origin: Option<Sample>,
     refused: RecentlyRefused,
     resizes: Resizes,
+    assessor: Assessor,
     /// What was last logged of it.
     skew: Option<Skew>,
     /// The failure last logged for a setting: tried again, it is not news.
@@ -114,6 +116,7 @@ impl Reporter {
             origin: None,
             refused: RecentlyRefused::default(),
             resizes: Resizes::default(),
+            assessor: Assessor::new(limits, start.found.at),
             skew: None,
             failed: HashMap::new(),
             trouble: None,
@@ -127,7 +130,8 @@ impl Reporter {
     }
 
     /// Another policy is in force.
-    pub fn adopt(&self, mode: Mode, limits: &Limits, horizon: Duration) {
+    pub fn adopt(&mut self, mode: Mode, limits: &Limits, horizon: Duration) {
+        self.assessor.adopt(limits);
         let mut status = self.lock();
         mode.name().clone_into(&mut status.mode);
         status.forecast.horizon_ms = millis(horizon);
@@ -156,6 +160,7 @@ impl Reporter {
             None => (None, Vec::new()),
         };
         self.resizes.wrote(&outcomes);
+        let assessment = self.assessor.tick(sample, estimate, plan, &outcomes);
         let news: Vec<Outcome> = outcomes.into_iter().filter(|outcome| self.is_news(outcome)).collect();
         let reaction = self.reaction.take();
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,6 +177,7 @@ impl Reporter {
         status.bounds.memory_at_max = figures_of::memory(sample.table.max, sample);
         status.forecast = figures_of::forecast(estimate, status.forecast.horizon_ms);
         status.chains = estimate.chains;
+        status.assessment = assessment;
         signals::strayed(&mut status.signals, sample.hooks.as_ref().map_or(0, |hooks| hooks.strayed));
         status.counted = counted;
         resizes::keep(&mut status.resizes, resized);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::assessment::Assessment;
 use super::brake::PausedNow;
 use super::counted::Counted;
 use super::policy_now::PolicyNow;
@@ -43,6 +44,9 @@ pub struct Status {
     pub table: Table,
     /// Where it is going.
     pub forecast: Forecast,
+    /// What the guard makes of it: `standing`, `load`, `states`, `memory`, `census`, `changed`, `predictions`, `doubts`.
+    #[serde(flatten)]
+    pub assessment: Assessment,
     /// Hash chains over the last 10 s; `null` where none was measured in that time.
     pub chains: Option<ChainStats>,
     /// New flows, packets and entries lost since the guard started.
@@ -103,6 +107,8 @@ pub struct Forecast {
     pub count: u64,
     /// Time until the count reaches max; `null` while it does not grow.
     pub time_to_full_ms: Option<u64>,
+    /// Entries at which the count would settle if flows went on coming and ending as they do now; `null` without hooks.
+    pub steady: Option<u64>,
 }
 
 /// Losses since the guard started, by cause. Hooks count those of all network namespaces, the kernel's statistics those of

@@ -1,6 +1,7 @@
 //! What people read on a terminal: aligned tables, figures with units. Reads nothing itself.
 
 mod advice;
+mod assessment;
 mod counted;
 mod decisions;
 mod plot;

@@ -1,17 +1,17 @@
-//! The status as one screen: two columns of 40 characters, and below them what needs the whole width.
+//! The status as one screen: two columns of figures, and below them what needs the whole width. What says nothing is left
+//! out.
 
 use std::fmt;
 use std::time::Duration;
 
+use super::assessment;
 use super::counted;
 use super::decisions::decisions;
 use super::table::{Align, Table, beside};
 use crate::figures::{bytes, grouped, per_second, percent, time};
 use crate::observe::TableReading;
+use crate::policy::Range;
 use crate::report::{PausedNow, Status, names};
-
-/// Signals on a line of "Measured by".
-const SIGNALS: usize = 4;
 
 /// What `conntrack-guard status` prints. A figure with ~ is estimated, not measured.
 #[derive(Debug)]
@@ -19,8 +19,9 @@ pub struct StatusScreen<'a>(pub &'a Status);
 
 impl fmt::Display for StatusScreen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { guard, mode, pid, uptime_ms, .. } = self.0;
-        writeln!(f, "conntrack-guard {guard}  {mode}  up {}  process {pid}", ms(*uptime_ms))?;
+        let Status { guard, mode, pid, uptime_ms, at_ms, assessment, .. } = self.0;
+        let (phase, since) = (assessment.standing.phase.name(), ago(*at_ms, assessment.standing.since_ms));
+        writeln!(f, "conntrack-guard {guard}  {mode}  {phase} for {since}  up {}  process {pid}", ms(*uptime_ms))?;
         if let Some(trouble) = &self.0.trouble {
             writeln!(f, "\nTROUBLE: {trouble}\nthe figures below are those of the last good reading")?;
         }
@@ -28,16 +29,11 @@ impl fmt::Display for StatusScreen<'_> {
         for PausedNow { settings, left_ms, until } in &self.0.paused {
             writeln!(f, "\nPAUSED for {} more, {until}: {}", ms(*left_ms), names(settings))?;
         }
-        writeln!(f, "\n{}", beside(&size(self.0), &rates(self.0)))?;
-        writeln!(f, "{}", bounds(self.0))?;
-        writeln!(f, "{}", beside(&counted::chains(self.0), &counted::lost(self.0)))?;
+        assessment::flood(self.0, f)?;
         counted::skew(self.0, f)?;
-        if let Some(counted) = &self.0.counted {
-            writeln!(f, "{}", beside(&counted::namespaces(counted), &counted::ends(counted)))?;
-        }
-        counted::refused(self.0, f)?;
-        counted::resizes(self.0, f)?;
-        writeln!(f, "{}", back_end(self.0))?;
+        let left = format!("{}\n{}", size(self.0), assessment::states(self.0));
+        let right = format!("{}\n{}", rates(self.0), counted::lost(self.0));
+        writeln!(f, "\n{}\n\n{}", beside(&left, &right).trim_end(), facts(self.0))?;
         decisions(self.0, f)
     }
 }
@@ -54,12 +50,12 @@ pub fn unguarded(table: &TableReading) -> String {
     rows.to_string()
 }
 
-/// Label, figure, note; sections in one column line up.
-pub(super) fn figures() -> Table {
+/// Label, figure, note.
+fn figures() -> Table {
     Table::new(2, &[(Align::Left, 10), (Align::Right, 10), (Align::Left, 0)])
 }
 
-/// The same for the right column, whose labels are longer.
+/// The same for the right column, whose labels are longer; its sections line up.
 pub(super) fn right_figures() -> Table {
     Table::new(2, &[(Align::Left, 15), (Align::Right, 11), (Align::Left, 0)])
 }
@@ -92,6 +88,8 @@ fn size(status: &Status) -> String {
     let mut rows = figures();
     rows.row(["entries", &grouped(table.count), &format!("{} of max", percent(table.fill))]);
     rows.row(["peak", &grouped(table.peak_count)]);
+    let steady = status.forecast.steady.map(|steady| marked(status, "forecast.steady", &grouped(steady)));
+    rows.row(["steady at", steady.as_deref().unwrap_or("?")]);
     rows.row(["max", &grouped(table.max), &limit(table.max)]);
     let load = if table.buckets == 0 { 0.0 } else { 2.0 * table.count as f64 / table.buckets as f64 };
     rows.row(["buckets", &grouped(table.buckets), &format!("{load:.2} tuples")]);
@@ -117,32 +115,62 @@ fn rates(status: &Status) -> String {
     format!("Rates\n{rows}")
 }
 
-fn bounds(status: &Status) -> String {
-    let bounds = &status.bounds;
-    let range =
-        |name, range: crate::policy::Range| format!("{name} {} to {}", grouped(range.floor), grouped(range.ceiling));
-    format!(
-        "Bounds\n  {}; {}; resize stall to {}\n  memory {} in use, {} if full, {} allowed\n",
-        range("max", bounds.max),
-        range("buckets", bounds.buckets),
-        ms(bounds.max_stall_ms),
-        marked(status, "bounds.memory_in_use", &bytes(bounds.memory_in_use)),
-        marked(status, "bounds.memory_at_max", &bytes(bounds.memory_at_max)),
-        bytes(bounds.memory_limit),
-    )
+/// What is told in lines, each kind under its name.
+fn facts(status: &Status) -> Table {
+    let mut rows = Table::new(0, &[(Align::Left, 8), (Align::Left, 0)]);
+    for (name, text) in [
+        ("Bounds", bounds(status)),
+        ("Memory", memory(status)),
+        ("Chains", counted::chains(status)),
+        ("Opened", counted::opened(status)),
+        ("Refused", counted::refused(status)),
+        ("Resized", counted::resized(status)),
+        ("Changed", assessment::changed(status)),
+        ("Foreseen", assessment::foreseen(status)),
+        ("Doubtful", assessment::doubts(status)),
+        ("Measured", measured(status)),
+    ] {
+        for (number, line) in text.lines().enumerate() {
+            rows.row([if number == 0 { name } else { "" }, line]);
+        }
+    }
+    rows
 }
 
-fn back_end(status: &Status) -> String {
-    let mut rows = Table::new(2, &[(Align::Left, 10), (Align::Left, 0)]);
-    let mut back_ends: Vec<&str> = status.signals.iter().filter_map(|signal| signal.back_end.as_deref()).collect();
+fn bounds(status: &Status) -> String {
+    let bounds = &status.bounds;
+    let range = |name, range: Range| format!("{name} {} to {}", grouped(range.floor), grouped(range.ceiling));
+    let (max, buckets) = (range("max", bounds.max), range("buckets", bounds.buckets));
+    format!("{max}; {buckets}; resize stall to {}", ms(bounds.max_stall_ms))
+}
+
+fn memory(status: &Status) -> String {
+    let (bounds, host) = (&status.bounds, &status.assessment.memory);
+    let in_use = marked(status, "bounds.memory_in_use", &bytes(bounds.memory_in_use));
+    let if_full = marked(status, "bounds.memory_at_max", &bytes(bounds.memory_at_max));
+    let mut text = format!("{in_use} in use, {if_full} if full, {} allowed", bytes(bounds.memory_limit));
+    if host.total > 0 {
+        text += &format!("; {} available", bytes(host.available));
+    }
+    if let Some(pressure) = host.pressure.filter(|pressure| *pressure > 0.0) {
+        text += &format!(", pressure {}", percent(pressure / 100.0));
+    }
+    text
+}
+
+/// Through what: one line where that is the same for all.
+fn measured(status: &Status) -> String {
+    let mut rows = Table::new(0, &[(Align::Left, 0), (Align::Left, 0)]);
+    let mut back_ends: Vec<Option<&str>> = status.signals.iter().map(|signal| signal.back_end.as_deref()).collect();
     back_ends.dedup();
-    for back_end in back_ends {
-        let on = status.signals.iter().filter(|signal| signal.back_end.as_deref() == Some(back_end));
-        let names: Vec<&str> = on.map(|signal| signal.signal.as_str()).collect();
-        let lines: Vec<String> = names.chunks(SIGNALS).map(|line| line.join(", ")).collect();
-        for (number, line) in lines.iter().enumerate() {
-            let comma = if number + 1 < lines.len() { "," } else { "" };
-            rows.row([if number == 0 { back_end } else { "" }, &format!("{line}{comma}")]);
+    if let [Some(only)] = back_ends[..] {
+        rows.row([only, "all signals"]);
+    } else {
+        for back_end in back_ends.iter().enumerate().filter(|(n, this)| !back_ends[..*n].contains(this)).map(|(_, b)| b)
+        {
+            let Some(name) = *back_end else { continue };
+            let on = status.signals.iter().filter(|signal| signal.back_end.as_deref() == Some(name));
+            rows.row([name, &on.map(|signal| signal.signal.as_str()).collect::<Vec<_>>().join(", ")]);
         }
     }
     for signal in status.signals.iter().filter(|signal| signal.back_end.is_none()) {
@@ -164,11 +192,16 @@ fn back_end(status: &Status) -> String {
         rows.row(["missed", &format!("{missed} program runs: the counts may be too low by so much")]);
     }
     rows.row(["~", "estimated, not measured"]);
-    format!("Measured by\n{rows}")
+    rows.to_string()
 }
 
 pub(super) fn ms(value: u64) -> String {
     time(Duration::from_millis(value))
+}
+
+/// How long before `now_ms` that was.
+pub(super) fn ago(now_ms: u64, then_ms: u64) -> String {
+    ms(now_ms.saturating_sub(then_ms))
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
 use std::time::Duration;
 
 use bench::conntrack::Settings;
 use bench::netns::Topology;
 use bench::udp::Flows;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::kernel::{Guard, Table, dumped, eventually, run, told};
+use crate::kernel::{Guard, Table, binary, dumped, eventually, run, told};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -63,6 +65,55 @@ fn it_tells_where_entries_came_in_and_how_they_ended() {
     assert_eq!(counted["namespaces"]["namespaces"][0]["inode"], here);
     assert_eq!(counted["namespaces"]["namespaces"][0]["inserts"], 300);
     assert_eq!((&counted["namespaces"]["other"], &counted["missed"]), (&0.into(), &0.into()));
+}
+
+#[test]
+fn a_shortened_timeout_is_told_with_the_phase_the_reason_and_what_it_was() {
+    let _table = Table::with(1_024, 1_024);
+    let topology = Topology::create().unwrap();
+    let found = timeout("udp");
+    let policy = "[table]\nmax = { ceiling = 1024 }\n[hash]\nbuckets = { ceiling = 1024 }\n[timeouts.udp]\nfloor = 5\n";
+    let mut guard = Guard::start(policy);
+    let before = told();
+    assert_eq!(
+        (&before["standing"]["phase"], &before["changed"]),
+        (&"calm".into(), &serde_json::json!([])),
+        "{before}"
+    );
+    // More than fits at the timeout found, and about as many as do at the floor.
+    let mut first = 0;
+    let now = eventually("a timeout is shortened", Duration::from_mins(1), || {
+        Flows::answered(first, 20).send(&topology).unwrap();
+        first += 20;
+        std::thread::sleep(Duration::from_millis(200));
+        let now = told();
+        now["changed"].as_array().unwrap().iter().any(|one| one["setting"] == "udp").then_some(now)
+    });
+    println!("{} flows\n{}\n{}", first, now["standing"], now["changed"]);
+    assert!(["pressed", "emergency"].iter().any(|phase| now["standing"]["phase"] == **phase), "{}", now["standing"]);
+    assert!(now["standing"]["since_ms"].as_u64() > before["standing"]["since_ms"].as_u64());
+    let changed = now["changed"].as_array().unwrap().iter().find(|one| one["setting"] == "udp").unwrap();
+    assert_eq!((&changed["original"], &changed["now"]), (&found.into(), &timeout("udp").into()), "{changed}");
+    assert!(changed["now"].as_u64().unwrap() < found, "{changed}");
+    assert_eq!((&changed["rule"], &changed["floor"]), (&"shorten-timeout".into(), &5.into()), "{changed}");
+    assert!(!changed["evidence"].as_str().unwrap().is_empty());
+    assert!(now["states"].as_array().unwrap().iter().any(|state| state["timeout"] == "udp"), "{}", now["states"]);
+    assert!(now["memory"]["available"].as_u64().unwrap() > 0);
+
+    let screen = Command::new(binary()).arg("status").output().unwrap();
+    let screen = String::from_utf8(screen.stdout).unwrap();
+    println!("{screen}");
+    assert!(screen.contains("Changed   nf_conntrack_udp_timeout") && screen.contains("shorten-timeout, not below 5 s"));
+    let log = guard.log();
+    assert!(log.contains("phase: "), "{log}");
+    guard.signal(Signal::SIGTERM);
+    guard.end();
+}
+
+/// Seconds.
+fn timeout(name: &str) -> u64 {
+    let file = format!("/proc/sys/net/netfilter/nf_conntrack_{name}_timeout");
+    fs::read_to_string(file).unwrap().trim().parse().unwrap()
 }
 
 /// A network namespace with entries of its own.

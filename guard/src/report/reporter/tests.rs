@@ -3,12 +3,12 @@
 use super::super::status::Drops;
 use super::*;
 use crate::kernel::{BackEnd, Signal};
-use crate::model::ChainStats;
+use crate::model::{ChainStats, Doubt, InState, Load};
 use crate::observe::{
-    Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, StatTotals, Statistics,
-    TableFull, TableReading,
+    Census, Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, StatTotals,
+    Statistics, TableFull, TableReading, Timeout,
 };
-use crate::policy::{Range, Rule};
+use crate::policy::{Expectation, Expected, Phase, Range, Rule, Settled, Standing};
 use crate::report::Source;
 use std::collections::BTreeMap;
 
@@ -32,9 +32,24 @@ pub(crate) fn measured() -> Status {
         clashes: Some(Clashes::default()),
         ..HookTotals::default()
     });
-    reporter.tick(&first, &estimate(&first), &Plan::default(), Vec::new());
+    let shorter = Outcome {
+        change: Change {
+            setting: Setting::Timeout(Timeout::TcpTimeWait),
+            old: 120,
+            new: 60,
+            rule: Rule::ShortenTimeout,
+            evidence: "3,000 entries in TIME_WAIT".into(),
+            predicted: "1,500 fewer".into(),
+            expectation: None,
+        },
+        result: Effect::Applied { read_back: 60, took: Duration::from_micros(20) },
+    };
+    reporter.tick(&first, &estimate(&first), &Plan::default(), vec![shorter]);
     let mut now = sample(61, 4_000);
     now.hooks = Some(totals());
+    now.timeouts = [(Timeout::TcpTimeWait, 60)].into();
+    now.memory.pressure = Some(3.4);
+    now.census = Some(Census { at: Duration::from_secs(58), entries: 2_048, ..Census::default() });
     let mut estimate = estimate(&now);
     (estimate.insert_rate, estimate.destroy_rate) = (Some(12_345.6), Some(9.0));
     estimate.chains = Some(ChainStats {
@@ -48,9 +63,35 @@ pub(crate) fn measured() -> Status {
         expected_p99: 16,
         skew: None,
     });
-    let refused = Effect::Refused { error: "cannot write x: No".into(), way_out: "run it as root".into() };
-    reporter.tick(&now, &estimate, &plan(), vec![outcome(refused)]);
+    estimate.steady = Some(30_412);
+    estimate.load = Load::Flood { unreplied: 0.93, sources: 1_234 };
+    estimate.doubts = vec![Doubt::Late];
+    let state = |entries, ends, unreplied| InState { entries, ends, unreplied };
+    estimate.states = BTreeMap::from([
+        (Timeout::TcpSynSent, state(2_900.4, 8_000.0, 1.0)),
+        (Timeout::TcpTimeWait, state(800.0, 812.0, 0.0)),
+        (Timeout::TcpEstablished, state(200.0, 3.0, 0.015)),
+        (Timeout::Udp, state(99.0, 40.0, 0.5)),
+        (Timeout::Icmp, state(1.0, 0.0, 1.0)),
+    ]);
+    let refused = Effect::Refused { error: "cannot write x: No".into(), way_out: "be root".into() };
+    let standing = Standing { phase: Phase::Pressed, since: Duration::from_secs(49) };
+    let plan = Plan { standing, settled: vec![came()], ..plan() };
+    reporter.tick(&now, &estimate, &plan, vec![outcome(refused)]);
     settled(&reporter)
+}
+
+fn came() -> Settled {
+    Settled {
+        setting: Setting::Max,
+        old: 32_768,
+        new: 65_536,
+        rule: Rule::RaiseMax,
+        decided: Duration::from_secs(51),
+        expected: Expectation { of: Expected::Count, value: 4_160, at: Duration::from_secs(61) },
+        real: 4_000,
+        error: 0.04,
+    }
 }
 
 fn totals() -> HookTotals {
@@ -104,7 +145,7 @@ fn started(found: &Sample, hooks: Result<&[Attached], String>) -> Reporter {
         max_stall: Duration::from_millis(20),
         resize_window: None,
         bucket_step: 512,
-        timeouts: BTreeMap::new(),
+        timeouts: BTreeMap::from([(Timeout::TcpTimeWait, Range { floor: 30, ceiling: 120 })]),
     };
     let horizon = Duration::from_secs(10);
     let policy =
@@ -129,6 +170,7 @@ pub(crate) fn sample(seconds: u64, count: u64) -> Sample {
         hooks: None,
         memory: Memory { total: 4 << 30, available: 2 << 30, pressure: None },
         entry_bytes: 384,
+        timeouts: [(Timeout::TcpTimeWait, 120)].into(),
         ..Sample::default()
     }
 }
@@ -266,6 +308,14 @@ fn the_json_is_what_is_documented() {
     assert_eq!(json["counted"]["one_in"], 64);
     assert_eq!(json["counted"]["refused"][0]["flows"], 4_001);
     assert_eq!((&json["resizes"][0]["own"], &json["resizes"][0]["took_us"]), (&false.into(), &140_000.into()));
+    assert_eq!((&json["standing"]["phase"], &json["standing"]["since_ms"]), (&"pressed".into(), &49_000.into()));
+    assert_eq!((&json["forecast"]["steady"], &json["memory"]["pressure"]), (&30_412.into(), &3.4.into()));
+    assert_eq!((&json["states"][0]["timeout"], &json["states"][0]["entries"]), (&"tcp-syn-sent".into(), &2_900.into()));
+    let changed = &json["changed"][0];
+    assert_eq!((&changed["setting"], &changed["rule"]), (&"tcp-time-wait".into(), &"shorten-timeout".into()));
+    assert_eq!((&changed["original"], &changed["now"], &changed["floor"]), (&120.into(), &60.into(), &30.into()));
+    assert_eq!(json["predictions"]["by_rule"][0]["median_error"], 0.04);
+    assert_eq!((&json["doubts"][0]["doubt"], &json["census"]["at_ms"]), (&"late".into(), &58_000.into()));
     assert_eq!(serde_json::from_value::<Status>(json).unwrap(), measured());
 }
 
@@ -275,7 +325,7 @@ fn what_is_estimated_says_so() {
     for place in ["forecast.growth_per_s", "drops.table_full"] {
         assert!(estimated(status(), place) && !estimated(measured(), place), "{place}");
     }
-    for place in ["chains.p99", "counted.refused", "resizes.*.entries"] {
+    for place in ["chains.p99", "counted.refused", "resizes.*.entries", "forecast.steady", "states.*.unreplied"] {
         assert!(!estimated(status(), place) && estimated(measured(), place), "{place}");
     }
     // Each names a figure that is there.

@@ -1,0 +1,104 @@
+//! What the guard makes of the readings.
+
+use std::fmt;
+
+use super::screen::{ago, marked};
+use super::table::{Align, Table};
+use crate::figures::{grouped, per_second, percent, time};
+use crate::model::{Doubt, Load};
+use crate::policy::{Expected, Setting};
+use crate::report::{ChangedNow, RuleError, SettledNow, StateNow, Status};
+
+/// States shown; `--json` has all.
+const STATES: usize = 4;
+/// Changed settings shown.
+const CHANGED: usize = 6;
+
+/// That more room would only feed it.
+pub(super) fn flood(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let Load::Flood { unreplied, sources } = status.assessment.load else { return Ok(()) };
+    let from =
+        if sources > 0 { format!(", from {} sources among those looked at", grouped(sources)) } else { String::new() };
+    writeln!(f, "\nFLOOD: nobody answers {} of the entries{from}", percent(unreplied))
+}
+
+/// The largest.
+pub(super) fn states(status: &Status) -> String {
+    let states = &status.assessment.states;
+    if states.is_empty() {
+        return String::new();
+    }
+    let columns = [(Align::Left, 10), (Align::Right, 10), (Align::Right, 0), (Align::Right, 0)];
+    let mut rows = Table::new(2, &columns);
+    rows.row(["", "entries", "ends", "no reply"]);
+    for StateNow { timeout, entries, ends_per_s, unreplied } in states.iter().take(STATES) {
+        let entries = marked(status, "states.*.entries", &grouped(*entries));
+        let ends = marked(status, "states.*.ends_per_s", &per_second(*ends_per_s));
+        rows.row([timeout.name(), &entries, &ends, &marked(status, "states.*.unreplied", &percent(*unreplied))]);
+    }
+    let census = status.assessment.census.as_ref();
+    let census = census.map_or_else(String::new, |census| {
+        format!(", {} looked at {} ago", grouped(census.entries), ago(status.at_ms, census.at_ms))
+    });
+    format!("States{census}\n{rows}")
+}
+
+/// What is to be taken back, and who set it.
+pub(super) fn changed(status: &Status) -> String {
+    let changed = &status.assessment.changed;
+    let columns = [(Align::Left, 0), (Align::Right, 0), (Align::Left, 0), (Align::Right, 0), (Align::Left, 0)];
+    let mut rows = Table::new(0, &columns);
+    for ChangedNow { setting, original, now, floor, rule, .. } in changed.iter().take(CHANGED) {
+        let by = rule.map_or("not by this guard", |rule| rule.name());
+        let floor = match setting {
+            Setting::Timeout(_) => format!("{by}, not below {} s", grouped(*floor)),
+            Setting::Max | Setting::Buckets => by.to_owned(),
+        };
+        rows.row([setting.sysctl(), &grouped(*original), "->", &grouped(*now), &floor]);
+    }
+    let more = changed.len().saturating_sub(CHANGED);
+    if more > 0 {
+        rows.row([format!("and {more} more")]);
+    }
+    rows.to_string()
+}
+
+/// How right each rule was, with its last prediction.
+pub(super) fn foreseen(status: &Status) -> String {
+    let predictions = &status.assessment.predictions;
+    let columns = [(Align::Left, 0), (Align::Right, 0), (Align::Left, 0)];
+    let mut rows = Table::new(0, &columns);
+    for RuleError { rule, settled, median_error } in &predictions.by_rule {
+        let last = predictions.last.iter().rfind(|last| last.rule == *rule).map(|last| {
+            let SettledNow { of, expected, real, .. } = *last;
+            let (expected, real) = match of {
+                Expected::Count => (format!("{} entries", grouped(expected)), grouped(real)),
+                Expected::Stall => (micros(expected), micros(real)),
+            };
+            format!("; last {expected} expected, {real} came")
+        });
+        let error = format!("median error {}{}", percent(*median_error), last.unwrap_or_default());
+        rows.row([rule.name(), &format!("{} settled", grouped(*settled)), &error]);
+    }
+    rows.to_string()
+}
+
+fn micros(value: u64) -> String {
+    time(std::time::Duration::from_micros(value))
+}
+
+/// What was left out lately.
+pub(super) fn doubts(status: &Status) -> String {
+    let doubts = status.assessment.doubts.iter().map(|told| {
+        let what = match told.doubt {
+            Doubt::Time => "out of time",
+            Doubt::Late => "late",
+            Doubt::Backwards => "backwards",
+            Doubt::Jump => "too far",
+            Doubt::Missing => "missing",
+        };
+        format!("{} {what}", grouped(told.times))
+    });
+    let all: Vec<String> = doubts.collect();
+    if all.is_empty() { String::new() } else { format!("readings of the last minute: {}", all.join(", ")) }
+}
