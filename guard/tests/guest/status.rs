@@ -72,7 +72,8 @@ fn a_shortened_timeout_is_told_with_the_phase_the_reason_and_what_it_was() {
     let _table = Table::with(1_024, 1_024);
     let topology = Topology::create().unwrap();
     let found = timeout("udp");
-    let policy = "[table]\nmax = { ceiling = 1024 }\n[hash]\nbuckets = { ceiling = 1024 }\n[timeouts.udp]\nfloor = 5\n";
+    let policy =
+        "[table]\nmax = { ceiling = 1024 }\n[hash]\nbuckets = { ceiling = 1024 }\n[timeouts.udp]\nfloor = \"5s\"\n";
     let mut guard = Guard::start(policy);
     let before = told();
     assert_eq!(
