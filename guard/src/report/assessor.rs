@@ -94,8 +94,12 @@ impl Assessor {
         outcomes: &[Outcome],
     ) -> Assessment {
         self.stand(plan.standing.phase);
-        plan.settled.iter().for_each(|settled| self.settle(settled, sample.at));
-        outcomes.iter().for_each(|outcome| self.wrote(outcome));
+        for settled in &plan.settled {
+            self.settle(settled, sample.at);
+        }
+        for outcome in outcomes {
+            self.wrote(outcome);
+        }
         self.doubt(sample.at, &estimate.doubts);
         let Standing { phase, since } = plan.standing;
         Assessment {

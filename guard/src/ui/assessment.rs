@@ -24,14 +24,14 @@ pub(super) fn flood(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result 
 
 /// The largest.
 pub(super) fn states(status: &Status) -> String {
-    let states = &status.assessment.states;
-    if states.is_empty() {
+    let all = &status.assessment.states;
+    if all.is_empty() {
         return String::new();
     }
     let columns = [(Align::Left, 10), (Align::Right, 10), (Align::Right, 0), (Align::Right, 0)];
     let mut rows = Table::new(2, &columns);
     rows.row(["", "entries", "ends", "no reply"]);
-    for StateNow { timeout, entries, ends_per_s, unreplied } in states.iter().take(STATES) {
+    for StateNow { timeout, entries, ends_per_s, unreplied } in all.iter().take(STATES) {
         let entries = marked(status, "states.*.entries", &grouped(*entries));
         let ends = marked(status, "states.*.ends_per_s", &per_second(*ends_per_s));
         rows.row([timeout.name(), &entries, &ends, &marked(status, "states.*.unreplied", &percent(*unreplied))]);

@@ -148,14 +148,10 @@ fn memory(status: &Status) -> String {
     let (bounds, host) = (&status.bounds, &status.assessment.memory);
     let in_use = marked(status, "bounds.memory_in_use", &bytes(bounds.memory_in_use));
     let if_full = marked(status, "bounds.memory_at_max", &bytes(bounds.memory_at_max));
-    let mut text = format!("{in_use} in use, {if_full} if full, {} allowed", bytes(bounds.memory_limit));
-    if host.total > 0 {
-        text += &format!("; {} available", bytes(host.available));
-    }
-    if let Some(pressure) = host.pressure.filter(|pressure| *pressure > 0.0) {
-        text += &format!(", pressure {}", percent(pressure / 100.0));
-    }
-    text
+    let available = if host.total > 0 { format!("; {} available", bytes(host.available)) } else { String::new() };
+    let pressure = host.pressure.filter(|pressure| *pressure > 0.0);
+    let pressure = pressure.map_or_else(String::new, |share| format!(", pressure {}", percent(share / 100.0)));
+    format!("{in_use} in use, {if_full} if full, {} allowed{available}{pressure}", bytes(bounds.memory_limit))
 }
 
 /// Through what: one line where that is the same for all.
