@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::gain::Gain;
-use super::limits::{entry_cost, with_headroom};
+use super::limits::{entry_cost, table_bytes, with_headroom};
 use super::ours::Own;
 use super::plan::{Change, Expectation, Expected, Rule, Setting};
 use super::pressure::{NEAR, passes_mark};
@@ -68,10 +68,11 @@ fn relax_timeout(situation: &Situation<'_>, timeout: Timeout, current: u64, targ
 }
 
 fn relax_max(situation: &Situation<'_>, current: u64, target: u64) -> Option<Step> {
-    let Situation { estimate, policy, limits, .. } = situation;
+    let Situation { estimate, policy, limits, sizing, .. } = situation;
     // What an earlier policy allowed may be above this one's ceiling.
-    let new = target.max(current / 2).min(limits.max.ceiling).max(limits.max.floor);
-    if new >= current {
+    let new = target.max(current / 2).min(limits.max.ceiling).min(sizing.entries).max(limits.max.floor);
+    // What was found over the memory limit may have no step that comes within it.
+    if new >= current || table_bytes(new, estimate.entry_bytes, estimate.table.buckets) > limits.memory {
         return None;
     }
     let horizon = policy.table.horizon;

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::tests::{at_rest, host};
-use super::super::{Limits, Phase, Plan, Setting, State, decide};
+use super::super::{Limits, Phase, Plan, Setting, State, decide, table_bytes};
 use crate::config::Policy;
 use crate::model::{Doubt, Estimate, Load};
 use crate::observe::Timeout;
@@ -180,4 +180,19 @@ fn a_setting_that_cannot_be_written_does_not_keep_the_others_from_going_back() {
     }
     assert_eq!((host.estimate.table.max, host.estimate.timeouts[&Timeout::TcpTimeWait]), (MAX, 120));
     assert!(changes[&Setting::Timeout(Timeout::Udp)] <= 12, "{changes:?}");
+}
+
+#[test]
+fn no_step_back_leaves_max_over_the_memory_limit() {
+    // The buckets alone take 16 MiB.
+    for (memory, steps) in [(60 << 20, true), (20 << 20, false)] {
+        let mut host = changed();
+        let (entry_bytes, buckets) = (host.estimate.entry_bytes, host.estimate.table.buckets);
+        host.limits.memory = memory;
+        let changes = host.run(&[], 60 * MINUTE);
+        let steps_of_max = changes.iter().filter(|(_, setting, _)| *setting == Setting::Max).map(|(_, _, new)| *new);
+        let steps_of_max: Vec<u64> = steps_of_max.collect();
+        assert_eq!(!steps_of_max.is_empty(), steps, "{changes:?}");
+        assert!(steps_of_max.iter().all(|max| table_bytes(*max, entry_bytes, buckets) <= memory), "{changes:?}");
+    }
 }
