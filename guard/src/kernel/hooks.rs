@@ -15,7 +15,7 @@ use super::selftest::{self, Verdict};
 use super::signals::{BackEnd, CALLS_ARE_KNOWN, Program, Signal, Walk, programs};
 use super::slots::{self, Sum};
 use super::symbols::Symbols;
-use super::{Error, events, sys};
+use super::{Error, ctnetlink, events, sys};
 use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, TableFull, since_boot};
 
 /// What to attach.
@@ -59,6 +59,8 @@ pub struct Hooks {
     read: u64,
     /// What the programs had counted when the self-test was done, its own flows among it.
     origin: Sum,
+    /// Whether the kernel has ctnetlink without a module.
+    ctnetlink_built_in: bool,
 }
 
 /// One attached program.
@@ -93,6 +95,12 @@ impl Hooks {
         Ok(hooks)
     }
 
+    /// Whether the kernel has ctnetlink without a module: known from the pass over kallsyms that the programs need, which
+    /// is too dear for a second one.
+    pub fn ctnetlink_is_built_in(&self) -> bool {
+        self.ctnetlink_built_in
+    }
+
     /// The answer's second part: what the verifier turned out not to allow; where that is news, the first is of no use.
     fn attach_as(
         options: Options,
@@ -116,6 +124,7 @@ impl Hooks {
             cpus: slots::online(Path::new("/"))?,
             read: 0,
             origin: Sum::default(),
+            ctnetlink_built_in: symbols.ctnetlink && !ctnetlink::is_loaded(Path::new("/")),
         };
         let mut errors = Vec::new();
         for signal in Signal::ALL.into_iter().filter(|signal| *signal != Signal::Chains) {

@@ -65,6 +65,11 @@ pub(super) struct Taker {
 }
 
 impl Taker {
+    /// `built_in`: whether the kernel has ctnetlink without a module, where that is known.
+    pub(super) fn new(built_in: Option<bool>) -> Self {
+        Self { built_in, ..Self::default() }
+    }
+
     /// The last census.
     pub(super) fn last(&self) -> Option<Census> {
         self.last.clone()

@@ -37,7 +37,8 @@ impl Observer {
     /// Reads proc files below `root`, and the programs' counters where they could be attached.
     pub fn new(root: &Path, hooks: Option<Hooks>) -> Self {
         let entry_bytes = memory::entry_bytes(root);
-        let (stats, census) = (stats::Stats::default(), census::Taker::default());
+        let stats = stats::Stats::default();
+        let census = census::Taker::new(hooks.as_ref().map(Hooks::ctnetlink_is_built_in));
         Self { root: root.to_owned(), hooks, stats, entry_bytes, census }
     }
 
