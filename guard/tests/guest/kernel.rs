@@ -65,6 +65,12 @@ pub fn insert_assured(numbers: std::ops::Range<u16>) {
     assert_eq!(assured, usize::from(end));
 }
 
+/// The journal's files in a state directory; recordings and the last good policy stay after a stop, these must not.
+pub fn journal_files(state_dir: &Path) -> Vec<String> {
+    let names = fs::read_dir(state_dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("journal")).collect()
+}
+
 /// Waits until `check` answers something, or panics with what is missing.
 pub fn eventually<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
