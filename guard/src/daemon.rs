@@ -1,7 +1,7 @@
 //! `conntrack-guard run`: starts the parts in the order in which nothing is changed before everything is checked, ticks,
 //! and on a signal puts everything back.
 
-mod found;
+pub(crate) mod found;
 mod policies;
 mod reload;
 mod signals;

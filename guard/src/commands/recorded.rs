@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::{ROOT, print, print_json, tell};
+use crate::actuate::Inherited;
 use crate::advise::Adviser;
 use crate::cli::{AdviseArgs, Failure, ReplayArgs};
 use crate::config::{self, Policy};
+use crate::daemon::found::host;
 use crate::figures::time;
 use crate::kernel::{Hooks, Options};
-use crate::observe::{Observer, memory};
+use crate::observe::Observer;
 use crate::policy::Host;
 use crate::recording::{Header, Reader, Recorded};
 use crate::replay::{Replay, Step};
@@ -92,13 +94,7 @@ fn run(policy: &Policy, recording: &Path, mut each: impl FnMut(&Host, Step)) -> 
 fn observe(policy: &Policy, length: Duration, mut each: impl FnMut(&Host, Step)) -> Result<(), Failure> {
     let root = Path::new(ROOT);
     let found = Observer::new(root, None).sample().context("cannot read the table")?;
-    let host = Host {
-        table: found.table,
-        memory_total: found.memory.total,
-        entry_bytes: found.entry_bytes,
-        page_bytes: memory::page_bytes(),
-        timeouts: found.timeouts,
-    };
+    let host = host(&found, &Inherited::default());
     let hooks = Hooks::attach(Options::default());
     if let Err(error) = &hooks {
         tell(&format!("observing by the count alone, and so with less sight of bursts: {error}"));

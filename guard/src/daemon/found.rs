@@ -33,7 +33,7 @@ pub(super) fn inherited(writes: bool, root: &Path, state_dir: &Path) -> Result<I
 }
 
 /// The host as the operator left it: what an earlier guard changed is no value to hold bounds or calm against.
-pub(super) fn host(found: &Sample, inherited: &Inherited) -> Host {
+pub(crate) fn host(found: &Sample, inherited: &Inherited) -> Host {
     let mut host = Host {
         table: found.table,
         memory_total: found.memory.total,

@@ -92,9 +92,23 @@ pub fn is_loaded(root: &Path) -> bool {
     root.join("sys/module/nf_conntrack_netlink").exists()
 }
 
-/// Whether the kernel has it without a module, or with one that sysfs does not show. Reads all of `/proc/kallsyms`.
-pub fn is_built_in(root: &Path) -> bool {
-    Symbols::read(root).ctnetlink
+/// Whether ctnetlink may be asked. Asking a kernel that has it as a module would load it: that is the operator's to decide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Presence {
+    built_in: Option<bool>,
+}
+
+impl Presence {
+    /// `built_in`: whether the kernel has it without a module, where that is known already. To find out takes a pass over
+    /// all of `/proc/kallsyms`.
+    pub fn new(built_in: Option<bool>) -> Self {
+        Self { built_in }
+    }
+
+    /// Whether the module is loaded now, or the kernel has it without one; the latter is looked for once.
+    pub fn is_there(&mut self, root: &Path) -> bool {
+        is_loaded(root) || *self.built_in.get_or_insert_with(|| Symbols::read(root).ctnetlink)
+    }
 }
 
 /// A socket to ctnetlink in the calling thread's network namespace.

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Attached, BackEnd, Hooks, Options, Signal, ctnetlink};
+use super::ctnetlink::Presence;
+use super::{Attached, BackEnd, Hooks, Options, Signal};
 use crate::observe::{Statistics, memory, stats, table};
 
 /// One row of `conntrack-guard support`.
@@ -172,7 +173,7 @@ impl Programs {
 /// What the entries are: read through ctnetlink.
 fn census(root: &Path) -> Row {
     const NAME: &str = "census";
-    if ctnetlink::is_loaded(root) || ctnetlink::is_built_in(root) {
+    if Presence::default().is_there(root) {
         Row::by(NAME, "ctnetlink")
     } else {
         let lost = "a flood is told from growth by how entries end, later and less surely";

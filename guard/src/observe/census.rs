@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{TableReading, Timeout, since_boot};
-use crate::kernel::ctnetlink::{self, Entry, Socket};
+use crate::kernel::ctnetlink::{Entry, Presence, Socket};
 
 /// So many entries are a good enough sample: the error of a share is at most 2.2 points in 95 of 100 cases.
 const ENOUGH: u64 = 2_048;
@@ -61,13 +61,13 @@ pub(super) struct Taker {
     /// Time since boot before which none is taken.
     next: Duration,
     last: Option<Census>,
-    built_in: Option<bool>,
+    presence: Presence,
 }
 
 impl Taker {
-    /// `built_in`: whether the kernel has ctnetlink without a module, where that is known.
-    pub(super) fn new(built_in: Option<bool>) -> Self {
-        Self { built_in, ..Self::default() }
+    /// `presence` says whether ctnetlink may be asked.
+    pub(super) fn new(presence: Presence) -> Self {
+        Self { presence, ..Self::default() }
     }
 
     /// The last census.
@@ -75,8 +75,7 @@ impl Taker {
         self.last.clone()
     }
 
-    /// Takes a new one if it is time. Without ctnetlink there is none: to ask a kernel that has it as a
-    /// module would load it, which is the operator's to decide.
+    /// Takes a new one if it is time. Without ctnetlink there is none.
     pub(super) fn look(&mut self, root: &Path, table: &TableReading) {
         let now = since_boot();
         if now >= self.next {
@@ -96,7 +95,7 @@ impl Taker {
     }
 
     fn take(&mut self, root: &Path) -> io::Result<(Census, Duration)> {
-        if !ctnetlink::is_loaded(root) && !*self.built_in.get_or_insert_with(|| ctnetlink::is_built_in(root)) {
+        if !self.presence.is_there(root) {
             return Err(io::Error::other("nf_conntrack_netlink is not loaded"));
         }
         let start = Instant::now();

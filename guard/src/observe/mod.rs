@@ -23,6 +23,7 @@ pub use sample::{
 pub use timeouts::{Timeout, Timeouts};
 
 use crate::kernel::Hooks;
+use crate::kernel::ctnetlink::Presence;
 
 /// Reads one [`Sample`] after another.
 pub struct Observer {
@@ -37,8 +38,8 @@ impl Observer {
     /// Reads proc files below `root`, and the programs' counters where they could be attached.
     pub fn new(root: &Path, hooks: Option<Hooks>) -> Self {
         let entry_bytes = memory::entry_bytes(root);
-        let stats = stats::Stats::default();
-        let census = census::Taker::new(hooks.as_ref().map(Hooks::ctnetlink_is_built_in));
+        let presence = Presence::new(hooks.as_ref().map(Hooks::ctnetlink_is_built_in));
+        let (stats, census) = (stats::Stats::new(presence), census::Taker::new(presence));
         Self { root: root.to_owned(), hooks, stats, entry_bytes, census }
     }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Error, StatTotals, Statistics};
-use crate::kernel::ctnetlink::{self, Socket, stat};
+use crate::kernel::ctnetlink::{Presence, Socket, stat};
 
 /// Where the file is below the root.
 pub const FILE: &str = "proc/net/stat/nf_conntrack";
@@ -29,13 +29,17 @@ type Row = [u32; COLUMNS.len()];
 #[derive(Debug, Default)]
 pub struct Stats {
     ctnetlink: Option<Socket>,
-    /// Whether ctnetlink is built into the kernel; looked for once.
-    built_in: Option<bool>,
+    presence: Presence,
     last: Vec<Row>,
     totals: [u64; COLUMNS.len()],
 }
 
 impl Stats {
+    /// Counts from 0 at the first reading; `presence` says whether ctnetlink may be asked.
+    pub fn new(presence: Presence) -> Self {
+        Self { presence, ..Self::default() }
+    }
+
     /// Reads what came since the last reading; the first reading counts from 0. Both sources tell the same counters, so a
     /// change from one to the other is no jump.
     pub fn read(&mut self, root: &Path) -> Statistics {
@@ -49,9 +53,9 @@ impl Stats {
         }
     }
 
-    /// The same from ctnetlink. Asking a kernel that has it as a module would load it: that is the operator's to decide.
+    /// The same from ctnetlink.
     fn ask(&mut self, root: &Path) -> Result<Vec<Row>, String> {
-        if !ctnetlink::is_loaded(root) && !*self.built_in.get_or_insert_with(|| ctnetlink::is_built_in(root)) {
+        if !self.presence.is_there(root) {
             self.ctnetlink = None;
             return Err("nf_conntrack_netlink is not loaded (`modprobe nf_conntrack_netlink` brings them)".to_owned());
         }

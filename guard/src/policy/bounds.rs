@@ -213,7 +213,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::super::limits::Range;
-    use super::super::plan::Rule;
     use super::*;
     use crate::config::Window;
     use crate::observe::Timeout;
@@ -230,18 +229,6 @@ mod tests {
     };
     const FOUND: TableReading = TableReading { max: 8_192, buckets: 2_048, count: 2_000 };
 
-    fn change(setting: Setting, old: u64, new: u64) -> Change {
-        Change {
-            setting,
-            old,
-            new,
-            rule: Rule::RaiseMax,
-            evidence: String::new(),
-            predicted: String::new(),
-            expectation: None,
-        }
-    }
-
     fn in_force(table: &TableReading) -> InForce {
         InForce { table: *table, ..InForce::default() }
     }
@@ -252,11 +239,11 @@ mod tests {
     }
 
     fn max(new: u64) -> Result<usize, Violation> {
-        verdict(&[change(Setting::Max, FOUND.max, new)], &FOUND)
+        verdict(&[Change::bare(Setting::Max, FOUND.max, new)], &FOUND)
     }
 
     fn buckets(new: u64) -> Result<usize, Violation> {
-        verdict(&[change(Setting::Buckets, FOUND.buckets, new)], &FOUND)
+        verdict(&[Change::bare(Setting::Buckets, FOUND.buckets, new)], &FOUND)
     }
 
     #[test]
@@ -281,17 +268,17 @@ mod tests {
 
     #[test]
     fn a_plan_made_for_another_table_is_refused() {
-        let stale = change(Setting::Max, 4_096, 16_384);
+        let stale = Change::bare(Setting::Max, 4_096, 16_384);
         let moved = Violation::Moved { setting: Setting::Max, planned: 4_096, found: 8_192 };
         assert_eq!(verdict(&[stale], &FOUND), Err(moved));
-        let twice = [change(Setting::Max, 8_192, 16_384), change(Setting::Max, 8_192, 32_768)];
+        let twice = [Change::bare(Setting::Max, 8_192, 16_384), Change::bare(Setting::Max, 8_192, 32_768)];
         assert_eq!(verdict(&twice, &FOUND), Err(Violation::Twice(Setting::Max)));
     }
 
     #[test]
     fn memory_is_counted_for_both_settings_together() {
         let small = TableReading { max: 100_000, ..FOUND };
-        let fits = [change(Setting::Buckets, 2_048, 65_536)];
+        let fits = [Change::bare(Setting::Buckets, 2_048, 65_536)];
         assert_eq!(verdict(&fits, &small), Ok(1));
         let plan = Plan { changes: fits.to_vec(), ..Plan::default() };
         let tight = Limits { memory: 32_200_000, ..LIMITS };
@@ -302,12 +289,12 @@ mod tests {
     #[test]
     fn a_max_found_out_of_bounds_may_only_come_in() {
         let above = TableReading { max: 300_000, ..FOUND };
-        let set = |new| verdict(&[change(Setting::Max, 300_000, new)], &above);
+        let set = |new| verdict(&[Change::bare(Setting::Max, 300_000, new)], &above);
         assert!(matches!(set(400_000), Err(Violation::OutOfBounds { .. })));
         assert!(matches!(set(200_000), Err(Violation::OutOfBounds { .. })));
         assert_eq!(set(100_000), Ok(1));
         let unlimited = TableReading { max: 0, ..FOUND };
-        assert_eq!(verdict(&[change(Setting::Buckets, 2_048, 4_096)], &unlimited), Err(Violation::Unlimited));
+        assert_eq!(verdict(&[Change::bare(Setting::Buckets, 2_048, 4_096)], &unlimited), Err(Violation::Unlimited));
     }
 
     #[test]
@@ -315,7 +302,7 @@ mod tests {
         let over = TableReading { max: 90_000, ..FOUND };
         let tight = Limits { memory: 10 << 20, ..LIMITS };
         let set = |new| {
-            let plan = Plan { changes: vec![change(Setting::Max, 90_000, new)], ..Plan::default() };
+            let plan = Plan { changes: vec![Change::bare(Setting::Max, 90_000, new)], ..Plan::default() };
             check(&plan, &tight, &in_force(&over), 320, ResizeCost::default()).map(|approved| approved.changes().len())
         };
         assert_eq!(set(45_000), Ok(1));
@@ -326,7 +313,7 @@ mod tests {
     fn a_resize_that_stalls_too_long_is_refused_however_it_was_planned() {
         let busy = TableReading { max: 90_000, count: 50_000, ..FOUND };
         let stall = Violation::Stall { stall: Duration::from_millis(35), limit: LIMITS.max_stall };
-        let resize = [change(Setting::Buckets, 2_048, 4_096)];
+        let resize = [Change::bare(Setting::Buckets, 2_048, 4_096)];
         assert_eq!(verdict(&resize, &busy), Err(stall.clone()));
         let hour = |hour| Duration::from_hours(hour);
         let limits = Limits { resize_window: Some(Window { from: hour(2), to: hour(4) }), ..LIMITS };
@@ -346,7 +333,7 @@ mod tests {
         let timeouts = Timeouts::from([(Timeout::TcpTimeWait, 120)]);
         let found = InForce { table: FOUND, timeouts, ..InForce::default() };
         let set = |limits: &Limits, new| {
-            let plan = Plan { changes: vec![change(setting, 120, new)], ..Plan::default() };
+            let plan = Plan { changes: vec![Change::bare(setting, 120, new)], ..Plan::default() };
             check(&plan, limits, &found, 320, ResizeCost::default()).map(|approved| approved.changes().len())
         };
         assert_eq!((set(&limits, 30), set(&limits, 119)), (Ok(1), Ok(1)));

@@ -108,7 +108,6 @@ mod tests {
     use std::time::Duration;
 
     use super::super::limits::Range;
-    use super::super::plan::Rule;
     use super::super::tests::estimate;
     use super::*;
     use crate::observe::{Timeout, Timeouts};
@@ -131,18 +130,6 @@ mod tests {
         }
     }
 
-    fn change(setting: Setting, old: u64, new: u64) -> Change {
-        Change {
-            setting,
-            old,
-            new,
-            rule: Rule::RaiseMax,
-            evidence: String::new(),
-            predicted: String::new(),
-            expectation: None,
-        }
-    }
-
     fn reading(max: u64, time_wait: u64, udp: u64) -> Estimate {
         let timeouts = Timeouts::from([(Timeout::TcpTimeWait, time_wait), (Timeout::Udp, udp)]);
         Estimate { timeouts, ..estimate(10, max, 0.0) }
@@ -157,14 +144,14 @@ mod tests {
     fn timeouts_go_back_first_and_the_last_one_before_the_others() {
         let mut ours = Ours::default();
         ours.look(&reading(8_192, 120, 30), &limits());
-        ours.changed(&change(Setting::Max, 8_192, 16_384));
-        ours.changed(&change(TIME_WAIT, 120, 30));
-        ours.changed(&change(Setting::Timeout(Timeout::Udp), 30, 15));
-        ours.changed(&change(Setting::Max, 16_384, 32_768));
+        ours.changed(&Change::bare(Setting::Max, 8_192, 16_384));
+        ours.changed(&Change::bare(TIME_WAIT, 120, 30));
+        ours.changed(&Change::bare(Setting::Timeout(Timeout::Udp), 30, 15));
+        ours.changed(&Change::bare(Setting::Max, 16_384, 32_768));
         assert_eq!(ours.look(&reading(32_768, 30, 15), &limits()), []);
         let udp = Setting::Timeout(Timeout::Udp);
         assert_eq!(order(&ours), [(udp, 30), (TIME_WAIT, 120), (Setting::Max, 8_192)]);
-        ours.changed(&change(udp, 15, 30));
+        ours.changed(&Change::bare(udp, 15, 30));
         ours.look(&reading(32_768, 30, 30), &limits());
         assert_eq!(order(&ours), [(TIME_WAIT, 120), (Setting::Max, 8_192)], "what is back is forgotten");
     }
@@ -173,8 +160,8 @@ mod tests {
     fn what_others_set_is_theirs_and_what_did_not_take_is_as_before() {
         let mut ours = Ours::default();
         ours.look(&reading(8_192, 120, 30), &limits());
-        ours.changed(&change(Setting::Max, 8_192, 16_384));
-        ours.changed(&change(TIME_WAIT, 120, 30));
+        ours.changed(&Change::bare(Setting::Max, 8_192, 16_384));
+        ours.changed(&Change::bare(TIME_WAIT, 120, 30));
         assert_eq!(ours.look(&reading(9_000, 120, 30), &limits()), [Setting::Max]);
         assert_eq!(order(&ours), [], "max is another program's, the timeout was never changed");
     }

@@ -117,6 +117,15 @@ pub struct Change {
     pub expectation: Option<Expectation>,
 }
 
+#[cfg(test)]
+impl Change {
+    /// A change by itself, for tests of what does not look at its reasons.
+    pub(crate) fn bare(setting: Setting, old: u64, new: u64) -> Self {
+        let (rule, evidence, predicted) = (Rule::RaiseMax, String::new(), String::new());
+        Self { setting, old, new, rule, evidence, predicted, expectation: None }
+    }
+}
+
 /// What a change should bring about, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expectation {

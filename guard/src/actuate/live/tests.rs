@@ -11,23 +11,11 @@ use crate::actuate::testing::FakeKernel;
 use crate::actuate::{Inherited, Put};
 use crate::model::ResizeCost;
 use crate::observe::Timeout;
-use crate::policy::{Rule, Setting};
+use crate::policy::Setting;
 
 const STALL: Duration = Duration::from_millis(20);
 const MAX: &str = "nf_conntrack_max";
 const UDP: &str = "nf_conntrack_udp_timeout";
-
-fn change(setting: Setting, old: u64, new: u64) -> Change {
-    Change {
-        setting,
-        old,
-        new,
-        rule: Rule::RaiseMax,
-        evidence: String::new(),
-        predicted: String::new(),
-        expectation: None,
-    }
-}
 
 fn start(kernel: &FakeKernel) -> Live {
     Live::start(kernel.settings(), &kernel.state_dir(), STALL).unwrap()
@@ -58,7 +46,7 @@ fn every_kind_of_setting_is_written_read_back_and_put_back() {
         (Setting::Timeout(Timeout::Udp), 30, 15),
         (Setting::Timeout(Timeout::TcpTimeWait), 120, 30),
     ] {
-        let effect = live.write(&change(setting, old, new));
+        let effect = live.write(&Change::bare(setting, old, new));
         assert!(matches!(effect, Effect::Applied { read_back, .. } if read_back == new), "{effect:?}");
         assert_eq!(kernel.get(setting.sysctl()), new);
     }
@@ -86,11 +74,11 @@ fn a_refused_write_names_file_and_way_out_and_leaves_nothing_to_restore() {
     let kernel = FakeKernel::with_timeouts(65536, 16384, 10);
     kernel.make_read_only("proc/sys/net/netfilter/nf_conntrack_udp_timeout");
     let mut live = start(&kernel);
-    let effect = live.write(&change(Setting::Timeout(Timeout::Udp), 65536, 15));
+    let effect = live.write(&Change::bare(Setting::Timeout(Timeout::Udp), 65536, 15));
     let Effect::Refused { error, way_out } = effect else { panic!("{effect:?}") };
     assert!(error.contains("nf_conntrack_udp_timeout") && way_out.contains("as root"), "{error}; {way_out}");
     // The others are written all the same.
-    assert!(matches!(live.write(&change(Setting::Max, 65536, 131_072)), Effect::Applied { .. }));
+    assert!(matches!(live.write(&Change::bare(Setting::Max, 65536, 131_072)), Effect::Applied { .. }));
     assert_eq!(live.restore(Restore::WhenSafe, ResizeCost::default()).len(), 1);
 }
 
@@ -99,7 +87,7 @@ fn a_write_without_effect_is_told_apart_and_leaves_nothing_to_restore() {
     let kernel = FakeKernel::new(65536, 16384, 10);
     kernel.make_deaf("proc/sys/net/netfilter/nf_conntrack_max");
     let mut live = start(&kernel);
-    let effect = live.write(&change(Setting::Max, 33, 51));
+    let effect = live.write(&Change::bare(Setting::Max, 33, 51));
     assert!(matches!(effect, Effect::NoEffect { read_back: 33, .. }), "{effect:?}");
     assert!(effect.failure().unwrap().contains("changed nothing"));
     assert_eq!(live.restore(Restore::WhenSafe, ResizeCost::default()), []);
@@ -110,7 +98,7 @@ fn nothing_is_written_that_is_not_recorded() {
     let kernel = FakeKernel::new(65536, 16384, 10);
     let mut live = start(&kernel);
     live.journal.break_page();
-    let effect = live.write(&change(Setting::Max, 65536, 131_072));
+    let effect = live.write(&Change::bare(Setting::Max, 65536, 131_072));
     assert!(matches!(&effect, Effect::Refused { error, .. } if error.contains("journal.latest")), "{effect:?}");
     assert_eq!(kernel.get(MAX), 65536);
 }
@@ -121,7 +109,7 @@ fn a_disk_that_fills_up_after_the_start_stops_no_raise_and_loses_no_original() {
     let mut live = start(&kernel);
     kernel.fill_the_disk_for("journal.json.new");
     for (old, new) in [(65536, 131_072), (131_072, 262_144)] {
-        let effect = live.write(&change(Setting::Max, old, new));
+        let effect = live.write(&Change::bare(Setting::Max, old, new));
         assert!(matches!(effect, Effect::Applied { .. }), "{effect:?}");
     }
     let killed = kernel.as_it_is();
@@ -139,7 +127,7 @@ fn a_raise_waits_for_no_disk() {
     let stuck = kernel.state_dir().join("journal.json.new");
     mkfifo(&stuck, Mode::S_IRWXU).unwrap();
     let raises = [(65536, 131_072), (131_072, 262_144)];
-    let effects = raises.map(|(old, new)| live.write(&change(Setting::Max, old, new)));
+    let effects = raises.map(|(old, new)| live.write(&Change::bare(Setting::Max, old, new)));
     let killed = kernel.as_it_is();
     // The disk answers at last: dropped, the journal waits for it.
     let reader = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&stuck).unwrap();
@@ -200,10 +188,10 @@ fn killed_at_any_step_everything_comes_back() {
 #[test]
 fn killed_at_any_step_the_next_guard_goes_on_from_the_same_originals() {
     let kernel = FakeKernel::with_timeouts(65536, 16384, 10);
-    start(&kernel).write(&change(Setting::Max, 65536, 131_072));
+    start(&kernel).write(&Change::bare(Setting::Max, 65536, 131_072));
     let mut second = start(&kernel);
-    second.write(&change(Setting::Max, 131_072, 262_144));
-    second.write(&change(Setting::Timeout(Timeout::Udp), 30, 15));
+    second.write(&Change::bare(Setting::Max, 131_072, 262_144));
+    second.write(&Change::bare(Setting::Timeout(Timeout::Udp), 30, 15));
     drop(second);
     let both = [(Setting::Max, 65536), (Setting::Timeout(Timeout::Udp), 30)];
     assert_eq!(inherited(&kernel).taken_over, both);
@@ -213,20 +201,20 @@ fn killed_at_any_step_the_next_guard_goes_on_from_the_same_originals() {
 #[test]
 fn a_guard_that_relaxed_all_by_itself_has_nothing_to_restore() {
     let kernel = FakeKernel::with_timeouts(65536, 16384, 10);
-    start(&kernel).write(&change(Setting::Timeout(Timeout::Udp), 30, 15));
+    start(&kernel).write(&Change::bare(Setting::Timeout(Timeout::Udp), 30, 15));
     let mut next = start(&kernel);
-    next.write(&change(Setting::Timeout(Timeout::Udp), 15, 30));
+    next.write(&Change::bare(Setting::Timeout(Timeout::Udp), 15, 30));
     assert_eq!(next.restore(Restore::WhenSafe, ResizeCost::default()), []);
 }
 
 #[test]
 fn a_start_leaves_what_somebody_else_wrote_meanwhile() {
     let kernel = FakeKernel::new(65536, 16384, 10);
-    start(&kernel).write(&change(Setting::Max, 65536, 131_072));
+    start(&kernel).write(&Change::bare(Setting::Max, 65536, 131_072));
     kernel.set(MAX, 99_999);
     assert_eq!(inherited(&kernel).overwritten, [(Setting::Max, 99_999)]);
     let mut live = start(&kernel);
-    live.write(&change(Setting::Max, 99_999, 200_000));
+    live.write(&Change::bare(Setting::Max, 99_999, 200_000));
     assert_eq!(inherited(&kernel).taken_over, [(Setting::Max, 99_999)]);
     live.restore(Restore::WhenSafe, ResizeCost::default());
     assert_eq!((kernel.get(MAX), left_in_the_directory(&kernel)), (99_999, 0));
@@ -235,7 +223,7 @@ fn a_start_leaves_what_somebody_else_wrote_meanwhile() {
 #[test]
 fn a_journal_of_an_earlier_boot_is_removed_and_not_applied() {
     let kernel = FakeKernel::new(65536, 16384, 10);
-    start(&kernel).write(&change(Setting::Max, 65536, 131_072));
+    start(&kernel).write(&Change::bare(Setting::Max, 65536, 131_072));
     fs::write(kernel.path("proc/sys/kernel/random/boot_id"), "another\n").unwrap();
     assert_eq!(inherited(&kernel), Inherited { earlier_boot: true, ..Inherited::default() });
     assert_eq!(start(&kernel).restore(Restore::WhenSafe, ResizeCost::default()), []);
@@ -245,11 +233,11 @@ fn a_journal_of_an_earlier_boot_is_removed_and_not_applied() {
 #[test]
 fn a_timeout_that_went_with_its_module_stops_nothing() {
     let kernel = FakeKernel::with_timeouts(65536, 16384, 10);
-    start(&kernel).write(&change(Setting::Timeout(Timeout::Udp), 30, 15));
+    start(&kernel).write(&Change::bare(Setting::Timeout(Timeout::Udp), 30, 15));
     let file = kernel.path("proc/sys/net/netfilter/nf_conntrack_udp_timeout");
     fs::remove_file(&file).unwrap();
     assert_eq!(inherited(&kernel), Inherited::default());
-    start(&kernel).write(&change(Setting::Max, 65536, 131_072));
+    start(&kernel).write(&Change::bare(Setting::Max, 65536, 131_072));
     fs::write(file, "30\n").unwrap();
     all_is_back(&kernel);
 }
