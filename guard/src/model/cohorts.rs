@@ -6,17 +6,22 @@
 //! entries there = rate at which they end × time they stay; the rate is what the hook on `nf_conntrack_free` counts and
 //! the time is the timeout, so the entries follow without looking at one of them.
 
+mod ahead;
+
 use std::time::Duration;
 
-use super::arrivals::{Arrivals, Cohort, Lane};
+use self::ahead::Ahead;
+use super::arrivals::{Arrivals, Lane};
+use super::correction::{Correction, Flows};
 use super::ends::PerTimeout;
 use super::eras::{Era, Eras, Span};
 use super::kinds::Kind;
-use super::outlook::{AFTER, Outlook, ended};
+use super::outlook::ended;
 use super::pace::Pace;
 use super::readings::Flow;
+use super::states::all;
 use super::sweeps::Sweeps;
-use crate::observe::{Timeout, Timeouts};
+use crate::observe::{Census, Timeout, Timeouts};
 
 /// From this share of the entries on, ends of one interval that nothing brought about are a clearing (`conntrack -F`, an
 /// address deleted), not timeouts.
@@ -41,6 +46,11 @@ pub(super) struct Cohorts {
     batch: Batch,
     /// What is expected of the entries that are there.
     ahead: Ahead,
+    correction: Correction,
+    /// The share of all that came within each timeout that a fresh census found there still.
+    found: PerTimeout,
+    /// When the last census was made.
+    census_at: Option<Duration>,
 }
 
 /// Ends that belong together: what expired in this time was freed in it.
@@ -49,17 +59,6 @@ struct Batch {
     from: f64,
     inserts: f64,
     ends: PerTimeout,
-}
-
-/// The ends of the entries that are there.
-#[derive(Clone, Debug, Default)]
-struct Ahead {
-    /// Until [`AFTER`].
-    until: [f64; AFTER.len()],
-    /// In all, by what ends them.
-    held: PerTimeout,
-    /// Those whose time has run out, not freed yet.
-    dead: f64,
 }
 
 /// The share of all that come that one timeout ends.
@@ -79,7 +78,8 @@ struct Due {
 }
 
 impl Cohorts {
-    pub(super) fn new() -> Self {
+    /// `horizon`: for how far ahead the expectations correct themselves.
+    pub(super) fn new(horizon: Duration) -> Self {
         Self {
             now: 0.0,
             arrivals: Arrivals::default(),
@@ -90,6 +90,9 @@ impl Cohorts {
             sweeps: Sweeps::new(),
             batch: Batch::default(),
             ahead: Ahead::default(),
+            correction: Correction::new(horizon),
+            found: [0.0; ALL],
+            census_at: None,
         }
     }
 
@@ -98,7 +101,9 @@ impl Cohorts {
         let seconds = interval.as_secs_f64();
         let before = self.now;
         self.now += seconds;
-        self.eras.remember(self.now, timeouts);
+        if self.eras.remember(self.now, timeouts) {
+            self.correction.forget();
+        }
         self.arrivals.add(before, self.now, flow.inserts);
         self.pace.add(flow.inserts / seconds, interval);
 
@@ -109,6 +114,7 @@ impl Cohorts {
             self.arrivals.thin(flow.destroys);
             self.batch = Batch { from: self.now, ..Batch::default() };
             self.ahead = self.look_ahead();
+            self.correction.forget();
             return;
         }
         let by_timeout = Timeout::ALL.map(|timeout| flow.ends.of(timeout));
@@ -125,7 +131,31 @@ impl Cohorts {
         }
         // Evicted, deleted, or of a state that no timeout belongs to.
         self.arrivals.thin((flow.destroys - freed).max(0.0));
+        self.order = self.endings();
         self.ahead = self.look_ahead();
+        let expected = self.expected(self.correction.horizon());
+        self.correction.add(self.now, Flows { inserts: flow.inserts, ends: freed }, expected);
+    }
+
+    /// Takes in the last census of a table with so many entries, where there is a fresh one.
+    pub(super) fn look(&mut self, census: Option<&Census>, count: u64) {
+        let at = census.map(|census| census.at);
+        if at == self.census_at {
+            return;
+        }
+        self.census_at = at;
+        self.found = [0.0; ALL];
+        let Some(census) = census else { return };
+        let each_stands_for = (count as f64 - self.ahead.dead).max(0.0) / (all(census) as f64).max(1.0);
+        for (timeout, state) in census.by.iter().filter(|(timeout, _)| only_waits(**timeout)) {
+            let came = self.came_within(*timeout).unwrap_or_default();
+            let seen = state.entries as f64;
+            // More than came within the timeout: packets keep them alive, and when they will end is not known.
+            if came > 0.0 && seen * each_stands_for <= came {
+                // As many as there are at least: chance is in what was looked at.
+                self.found[*timeout as usize] = (seen - 2.0 * seen.sqrt()).max(0.0) * each_stands_for / came;
+            }
+        }
     }
 
     /// What the batch that ends here says.
@@ -139,7 +169,6 @@ impl Cohorts {
                 self.end(timeout, &batch, until);
             }
         }
-        self.order = self.endings();
     }
 
     /// So many ended by this timeout in the batch.
@@ -203,9 +232,11 @@ impl Cohorts {
 
     fn endings(&self) -> Vec<Ending> {
         let mut ended = 0.0;
-        let seen = self.by_end().into_iter().filter(|timeout| self.kinds[*timeout as usize].is_known());
-        let endings = seen.map(|timeout| {
-            let share = self.kinds[timeout as usize].share(ended);
+        let known = |timeout: &Timeout| self.kinds[*timeout as usize].is_known() || self.found[*timeout as usize] > 0.0;
+        let endings = self.by_end().into_iter().filter(known).map(|timeout| {
+            // What is there is known before the first of it ends.
+            let learnt = self.kinds[timeout as usize].share(ended);
+            let share = learnt.max(self.found[timeout as usize]).min((1.0 - ended).max(0.0));
             ended += share;
             Ending { timeout, share }
         });
@@ -249,91 +280,17 @@ impl Cohorts {
     fn open(&self, timeout: Timeout) -> f64 {
         self.kinds[timeout as usize].open() + self.sweeps.gap(self.now).unwrap_or(0.0) / 2.0
     }
-
-    /// Goes through what is left of each cohort: by which timeout, in how many seconds, how many will expire; those that
-    /// have expired and were not freed when the batch began have less than 0 to go. What came before all memory expires
-    /// as it does now, until all of it has that this timeout can end.
-    fn each_end(&self, mut end: impl FnMut(Timeout, f64, f64)) {
-        let freed_at = self.batch.from - self.now;
-        for cohort in self.arrivals.cohorts() {
-            // Those of the kinds that have ended are gone, so what is left is of the others.
-            let ended = self.order.iter().filter(|ending| self.time_left(cohort, ending.timeout) <= freed_at);
-            let others = (1.0 - ended.map(|ending| ending.share).sum::<f64>()).max(LEAST);
-            for ending in &self.order {
-                let after = self.time_left(cohort, ending.timeout);
-                if after > freed_at {
-                    end(ending.timeout, after, cohort.left * (ending.share / others).min(1.0));
-                }
-            }
-        }
-        let known_for = self.now - self.arrivals.since().unwrap_or(self.now);
-        let in_force = self.eras.in_force();
-        for ending in &self.order {
-            let kind = &self.kinds[ending.timeout as usize];
-            let unknown = in_force[ending.timeout as usize] + kind.open() - known_for;
-            if unknown > freed_at {
-                end(ending.timeout, freed_at / 2.0, unknown.min(0.0) * kind.ends() - freed_at * kind.ends());
-            }
-            let mut from = 0.0;
-            for to in AFTER {
-                let seconds = to.min(unknown) - from;
-                if seconds > 0.0 {
-                    end(ending.timeout, f64::midpoint(from, to.min(unknown)), seconds * kind.ends());
-                }
-                from = to;
-            }
-            if unknown > from {
-                end(ending.timeout, unknown, (unknown - from) * kind.ends());
-            }
-        }
-    }
-
-    /// Seconds until the middle of a cohort comes to this end.
-    fn time_left(&self, cohort: &Cohort, timeout: Timeout) -> f64 {
-        let quiet = f64::midpoint(cohort.from, cohort.to) + self.kinds[timeout as usize].open();
-        quiet + self.eras.seconds_at(quiet, timeout) - self.now
-    }
-
-    fn look_ahead(&self) -> Ahead {
-        let (mut held, mut until, mut expired) = ([0.0; ALL], [0.0; AFTER.len()], 0.0);
-        self.each_end(|timeout, after, entries| {
-            held[timeout as usize] += entries;
-            if after <= 0.0 {
-                expired += entries;
-            } else if let Some(ends) = until.get_mut(AFTER.partition_point(|point| *point < after)) {
-                *ends += entries;
-            }
-        });
-        let mut all = 0.0;
-        for ends in &mut until {
-            all += *ends;
-            *ends = all;
-        }
-        let dead = (expired - self.batch.ends.iter().sum::<f64>()).max(0.0);
-        Ahead { until: self.sweeps.freed(self.now, dead, &until), held, dead }
-    }
-
-    /// What is expected of a table with so many entries.
-    pub(super) fn outlook(&self, count: u64) -> Outlook {
-        let mut shares = [0.0; ALL];
-        for ending in &self.order {
-            shares[ending.timeout as usize] = ending.share;
-        }
-        Outlook {
-            count: count as f64,
-            inserts: self.pace.rate(),
-            ends: self.ahead.until,
-            shares,
-            open: Timeout::ALL.map(|timeout| self.open(timeout)),
-            in_force: self.eras.in_force(),
-            drift: 0.0,
-        }
-    }
 }
 
 /// The kinds whose entries may stay open for long before their timeout runs: it is learnt for how long.
 fn lane(timeout: Timeout) -> Lane {
     [Timeout::TcpTimeWait, Timeout::TcpClose, Timeout::UdpStream].iter().position(|kind| *kind == timeout)
+}
+
+/// Whether hardly an entry leaves this state but by its timeout, so that those in it are those that it will end.
+fn only_waits(timeout: Timeout) -> bool {
+    use Timeout::{Icmp, Icmpv6, TcpClose, TcpSynRecv, TcpSynSent, TcpTimeWait, Udp};
+    matches!(timeout, TcpSynSent | TcpSynRecv | TcpTimeWait | TcpClose | Udp | Icmp | Icmpv6)
 }
 
 #[cfg(test)]

@@ -37,16 +37,19 @@ impl Era {
 }
 
 impl Eras {
-    /// These are in force from `now` on; what is not among them has the kernel's default.
-    pub(super) fn remember(&mut self, now: f64, timeouts: &Timeouts) {
+    /// These are in force from `now` on; what is not among them has the kernel's default. Answers with whether they are
+    /// others than before.
+    pub(super) fn remember(&mut self, now: f64, timeouts: &Timeouts) -> bool {
         let timeouts =
             Timeout::ALL.map(|timeout| timeouts.get(&timeout).copied().unwrap_or_else(|| timeout.kernel_default()));
-        if self.eras.back().is_none_or(|era| era.timeouts != timeouts) {
+        let others = self.eras.back().is_none_or(|era| era.timeouts != timeouts);
+        if others {
             self.eras.push_back(Era { since: now, timeouts });
         }
         if self.eras.len() > ERAS {
             self.eras.pop_front();
         }
+        others
     }
 
     /// The last of them, seconds; 0 before the first.

@@ -12,8 +12,11 @@ use super::outlook::Outlook;
 use super::rates::Rates;
 use super::readings::Readings;
 use super::stall::{ResizeCost, Stalled};
-use super::states::states;
+use super::states::{self, states};
 use crate::observe::{Sample, TableFull, TableReading};
+
+/// What a census found says for so long what comes now.
+const SEEN_NOW: Duration = Duration::from_secs(30);
 
 /// What is remembered from sample to sample.
 #[derive(Clone, Debug)]
@@ -41,7 +44,7 @@ impl Model {
             horizon,
             readings: Readings::default(),
             rates: Rates::new(),
-            cohorts: Cohorts::new(),
+            cohorts: Cohorts::new(horizon),
             entries: Entries::default(),
             chains: RecentChains::default(),
             loads: Loads::new(false),
@@ -57,9 +60,10 @@ impl Model {
         if let Some(step) = &step {
             self.rates.add(step);
             if !step.hooked {
-                self.cohorts = Cohorts::new();
+                self.cohorts = Cohorts::new(self.horizon);
             }
             if let Some(flow) = &step.flows {
+                self.cohorts.look(states::fresh(sample, SEEN_NOW), sample.table.count);
                 self.cohorts.add(flow, step.interval, sample.table.count, &sample.timeouts);
             }
             self.loads.add(sample, step, &self.cohorts);

@@ -11,7 +11,7 @@ use super::average::Average;
 use super::cohorts::Cohorts;
 use super::estimate::Load;
 use super::readings::Step;
-use super::states::{FRESH, all};
+use super::states::{FRESH, all, fresh};
 use crate::observe::{Census, Sample, Timeout};
 
 /// Memory of what calm is like.
@@ -104,7 +104,7 @@ impl Loads {
         let surge = known && pressure.now > pressure.least && pressure.now > pressure.surge * calm;
         let no_surge = pressure.now <= pressure.least || pressure.now <= pressure.none * calm;
 
-        let census = sample.census.as_ref().filter(|census| sample.at.saturating_sub(census.at) <= FRESH);
+        let census = fresh(sample, FRESH);
         let by_census = census.and_then(|census| by_census(census, sample.table.count, cohorts));
         // The census sees the entries that are there, the ends only those of a timeout ago.
         let unanswered = match by_census {

@@ -4,6 +4,7 @@ mod arrivals;
 mod average;
 mod chains;
 mod cohorts;
+mod correction;
 mod ends;
 mod entries;
 mod eras;

@@ -33,6 +33,10 @@ pub struct Outlook {
     pub(super) in_force: PerTimeout,
     /// Entries a second by which the count moves for reasons unknown: all of its growth where there are no hooks.
     pub(super) drift: f64,
+    /// Entries by which earlier expectations fell short at the horizon.
+    pub(super) correction: f64,
+    /// Seconds; beyond it the correction is no larger.
+    pub(super) horizon: f64,
 }
 
 impl Outlook {
@@ -50,8 +54,9 @@ impl Outlook {
         // The hooks see all network namespaces, so more may end than are in this one: what counts is the balance.
         let left = self.count - ended(&self.ends, after);
         let came = self.inserts * after - self.new_ends(after, timeouts) + self.drift * after;
-        let highest = if max == 0 { f64::INFINITY } else { left.max(max as f64) };
-        (left + came).clamp(0.0, highest).round() as u64
+        let correction = if self.horizon > 0.0 { self.correction * (after / self.horizon).min(1.0) } else { 0.0 };
+        let highest = if max == 0 { f64::INFINITY } else { left.max(max as f64) }.max(0.0);
+        (left + came + correction).clamp(0.0, highest).round() as u64
     }
 
     /// Ends of entries that came after now: those of a timeout begin to end when it has run once.

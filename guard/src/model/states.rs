@@ -15,7 +15,7 @@ pub(super) const FRESH: Duration = Duration::from_mins(2);
 pub(super) fn states(sample: &Sample, cohorts: &Cohorts) -> BTreeMap<Timeout, InState> {
     let count = sample.table.count as f64;
     let census = sample.census.as_ref();
-    let fresh = census.filter(|census| sample.at.saturating_sub(census.at) <= FRESH && all(census) > 0);
+    let fresh = fresh(sample, FRESH);
     let states = Timeout::ALL.into_iter().filter_map(|timeout| {
         let ends = cohorts.ends(timeout);
         let seen = census.and_then(|census| census.by.get(&timeout)).copied().unwrap_or_default();
@@ -32,6 +32,11 @@ pub(super) fn states(sample: &Sample, cohorts: &Cohorts) -> BTreeMap<Timeout, In
         (entries > 0.0 || ends > 0.0).then_some((timeout, InState { entries, ends, unreplied }))
     });
     states.collect()
+}
+
+/// The census, if it is no older than this and has looked at anything.
+pub(super) fn fresh(sample: &Sample, age: Duration) -> Option<&Census> {
+    sample.census.as_ref().filter(|census| sample.at.saturating_sub(census.at) <= age && all(census) > 0)
 }
 
 /// Entries looked at, whatever their protocol.

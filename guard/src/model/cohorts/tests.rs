@@ -1,7 +1,9 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::testing::{Kind, Toy, error, kind};
-use crate::observe::Timeout;
+use crate::model::Estimate;
+use crate::observe::{Census, InState, Timeout};
 
 /// Closed connections that wait out TIME_WAIT, and unanswered datagrams.
 fn web(rate: f64) -> Toy {
@@ -164,4 +166,31 @@ fn evicted_entries_are_not_expected_to_end_again() {
     let estimate = toy.run(0);
     let held = toy.hold(&estimate, 60);
     assert!(error(held) < 0.1, "{held:?}");
+}
+
+#[test]
+fn a_census_tells_a_storm_before_any_of_it_ends() {
+    let mut toy = web(400.0);
+    toy.run(300);
+    toy.kinds.push(kind(Timeout::TcpSynSent, 8_000.0));
+    toy.run(20);
+    let expected = |toy: &Toy, estimate: &Estimate, seconds: u64| {
+        let mut shorter = toy.timeouts.clone();
+        shorter.insert(Timeout::TcpSynSent, 30);
+        estimate.outlook.count(Duration::from_secs(seconds), &shorter, 0)
+    };
+    let unseen = toy.run(0);
+    let unseen = expected(&toy, &unseen, 100);
+    let state = |entries| InState { entries, ..InState::default() };
+    let by = BTreeMap::from([
+        (Timeout::TcpSynSent, state(1_550)),
+        (Timeout::TcpTimeWait, state(430)),
+        (Timeout::Udp, state(20)),
+    ]);
+    toy.census(Census { entries: 2_000, by, ..Census::default() });
+    let seen = toy.run(0);
+    let seen = expected(&toy, &seen, 100);
+    // 176,000 that are there, none of which ends within 96 s; then 8,000 a second of which each stays for 30 s.
+    let real = 176_000 + 8_000 * 30 + 51_000;
+    assert!(error((seen, real)) < 0.15 && error((unseen, real)) > 0.3, "{seen}, {unseen} without it: {real}");
 }
