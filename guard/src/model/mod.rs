@@ -15,6 +15,8 @@ mod load;
 mod outlook;
 mod pace;
 mod poisson;
+#[cfg(test)]
+mod properties;
 mod rates;
 mod readings;
 mod stall;
