@@ -31,9 +31,17 @@ pub enum Error {
     /// The user wants proc readings only.
     #[error("programs are not wanted (--backend proc)")]
     NotWanted,
-    /// The kernel has no such function, or not as one piece.
+    /// The kernel has no such function.
     #[error("the kernel's BTF has no function {0}: is nf_conntrack loaded, and built with BTF?")]
     NoFunction(String),
+    /// The compiler split or cloned the function, so a hook on its name misses calls of the rest.
+    #[error("this kernel has {function} in parts ({part}): a hook on it does not see every call")]
+    Split {
+        /// The hooked function.
+        function: &'static str,
+        /// The other symbol.
+        part: String,
+    },
     /// The function takes other arguments than the program expects.
     #[error("{function} takes {found} arguments on this kernel and not {expected}")]
     OtherArguments {

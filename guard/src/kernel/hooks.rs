@@ -84,7 +84,7 @@ impl Hooks {
         let symbols = Symbols::read(Path::new("/"));
         let mut restrictions = Restrictions::default();
         let mut hooks = loop {
-            let (hooks, found) = Self::attach_as(options, symbols, restrictions)?;
+            let (hooks, found) = Self::attach_as(options, symbols.clone(), restrictions)?;
             if found == restrictions {
                 break hooks;
             }
@@ -109,8 +109,8 @@ impl Hooks {
     ) -> Result<(Self, Restrictions), Error> {
         // Without the helper, addresses are of no use.
         let symbols = if restrictions.no_helper { Symbols { table: 0, size: 0, ..symbols } } else { symbols };
+        let (table_known, ctnetlink) = (symbols.table != 0, symbols.ctnetlink);
         let (half, maps) = KernelHalf::prepare(symbols, restrictions, options.log)?;
-        let table_known = symbols.table != 0;
         // From the bucket there is no walk without the table's address, so then every insert is walked from its entry.
         let walk = if table_known { options.walk } else { Walk::Every };
         let mut hooks = Self {
@@ -124,7 +124,7 @@ impl Hooks {
             cpus: slots::online(Path::new("/"))?,
             read: 0,
             origin: Sum::default(),
-            ctnetlink_built_in: symbols.ctnetlink && !ctnetlink::is_loaded(Path::new("/")),
+            ctnetlink_built_in: ctnetlink && !ctnetlink::is_loaded(Path::new("/")),
         };
         let mut errors = Vec::new();
         for signal in Signal::ALL.into_iter().filter(|signal| *signal != Signal::Chains) {

@@ -43,6 +43,7 @@ pub struct KernelHalf {
     module: Option<OwnedFd>,
     /// Why no fentry and fexit, where that is known already.
     no_tracing: Option<String>,
+    symbols: Symbols,
 }
 
 /// The maps as the daemon sees them; they live as long as this or a program that uses them.
@@ -82,7 +83,7 @@ impl KernelHalf {
 
         let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
         let level = if log { Level::Debug as u8 } else { 0 };
-        set_constants(&mut object, restrictions, level, symbols)?;
+        set_constants(&mut object, restrictions, level, &symbols)?;
         let slots = slots::room(root)?;
         let made = make_maps(&mut object, slots, log)?;
         let patch = Patch::new(&btf, slots)?;
@@ -90,7 +91,7 @@ impl KernelHalf {
             patch.apply(&mut function.instructions);
         }
         relocate(&mut object, &made)?;
-        Ok((Self { object, btf, module, no_tracing }, sort(made, slots)?))
+        Ok((Self { object, btf, module, no_tracing, symbols }, sort(made, slots)?))
     }
 
     /// Has the verifier check a program.
@@ -100,6 +101,9 @@ impl KernelHalf {
         let (Some(found), Some(code)) = (found, code) else {
             return Err(Error::Object(format!("it has no program {}", program.name)));
         };
+        if let Some(part) = self.symbols.part_of(program.function) {
+            return Err(Error::Split { function: program.function, part: part.to_owned() });
+        }
         let kind = self.kind(program)?;
         let described = sys::Program { name: program.name, license: &found.license, kind };
         sys::load(&described, &code.instructions).map_err(|(source, log)| {
@@ -136,7 +140,7 @@ impl KernelHalf {
     }
 }
 
-fn set_constants(object: &mut Object, restrictions: Restrictions, level: u8, symbols: Symbols) -> Result<(), Error> {
+fn set_constants(object: &mut Object, restrictions: Restrictions, level: u8, symbols: &Symbols) -> Result<(), Error> {
     let values: [(&str, Vec<u8>); 5] = [
         ("UNION_BY_HELPER", u32::from(restrictions.no_unions).to_ne_bytes().to_vec()),
         ("NO_HELPER", u32::from(restrictions.no_helper).to_ne_bytes().to_vec()),

@@ -66,6 +66,18 @@ impl Signal {
         }
     }
 
+    /// The kernel function that is watched for it, and its arguments.
+    pub fn function(self) -> (&'static str, usize) {
+        match self {
+            Self::Inserts | Self::Chains => ("__nf_conntrack_hash_insert", 3),
+            Self::Destroys => ("nf_conntrack_free", 1),
+            Self::TableFull => ("early_drop", 2),
+            Self::RefusedFlows => ("__nf_conntrack_alloc", 6),
+            Self::Clashes => ("nf_ct_resolve_clash", 3),
+            Self::Resizes => ("nf_conntrack_hash_resize", 1),
+        }
+    }
+
     /// How the kernel's statistics of this namespace stand in for it, where they can.
     pub fn estimated(self) -> Option<&'static str> {
         match self {
@@ -156,14 +168,7 @@ const FEXIT: How = How::Tracing(bpf_attach_type::BPF_TRACE_FEXIT);
 
 /// The programs that `signal` needs on a back end; all of them or it is off. The chains need none but the inserts'.
 pub fn programs(signal: Signal, back_end: BackEnd, walk: Walk) -> Vec<Program> {
-    let (function, arguments) = match signal {
-        Signal::Inserts | Signal::Chains => ("__nf_conntrack_hash_insert", 3),
-        Signal::Destroys => ("nf_conntrack_free", 1),
-        Signal::TableFull => ("early_drop", 2),
-        Signal::RefusedFlows => ("__nf_conntrack_alloc", 6),
-        Signal::Clashes => ("nf_ct_resolve_clash", 3),
-        Signal::Resizes => ("nf_conntrack_hash_resize", 1),
-    };
+    let (function, arguments) = signal.function();
     let programs: &[(&str, How)] = match (signal, back_end) {
         (Signal::Inserts, BackEnd::Tracing) if walk == Walk::Every => &[("insert_walked", FEXIT)],
         (Signal::Inserts, BackEnd::Tracing) => &[("insert_sampled", FENTRY)],

@@ -1,4 +1,5 @@
-//! The kernel's BTF with members at other places than they are, for the guard to read: Documentation/bpf/btf.rst.
+//! The kernel's BTF with members at other places than they are, and functions with other arguments, for the guard to read:
+//! Documentation/bpf/btf.rst.
 
 use std::fs;
 
@@ -7,6 +8,7 @@ pub const FOLDER: &str = "/sys/kernel/btf";
 
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
+const FUNC: u32 = 12;
 
 /// vmlinux's, and the module's on top of it where it has its own.
 pub struct Btf {
@@ -57,7 +59,7 @@ impl Btf {
 
     /// Says that the member is so many bits further on than it is.
     pub fn shift(&mut self, of: &str, path: &[&str], bits: u32) {
-        let mut place = self.structure(of).unwrap_or_else(|| panic!("no struct {of}"));
+        let mut place = self.find(STRUCT, of).unwrap_or_else(|| panic!("no struct {of}"));
         let mut found = None;
         for step in path {
             let member = self.member(place, step).unwrap_or_else(|| panic!("{of} has no {}", path.join(".")));
@@ -71,6 +73,16 @@ impl Btf {
         file.changed = true;
     }
 
+    /// Says that the function takes what `other` takes.
+    pub fn retype(&mut self, function: &str, other: &str) {
+        let place = |name| self.find(FUNC, name).unwrap_or_else(|| panic!("no function {name}"));
+        let ((file, at), (from, other)) = (place(function), place(other));
+        let takes = self.files[from].word(other + 8);
+        let file = &mut self.files[file];
+        file.bytes[at + 8..at + 12].copy_from_slice(&takes.to_ne_bytes());
+        file.changed = true;
+    }
+
     /// The shell's commands that put what was changed in the place of the kernel's, one a line.
     pub fn mounts(&self) -> String {
         let changed = self.files.iter().filter(|file| file.changed);
@@ -78,10 +90,10 @@ impl Btf {
     }
 
     /// As the guard looks: the module's own first.
-    fn structure(&self, name: &str) -> Option<(usize, usize)> {
+    fn find(&self, kind: u32, name: &str) -> Option<(usize, usize)> {
         let is_it = |&&(file, at): &&(usize, usize)| {
             let file = &self.files[file];
-            file.kind(at) == STRUCT && self.string(file.word(at)) == name.as_bytes()
+            file.kind(at) == kind && self.string(file.word(at)) == name.as_bytes()
         };
         let places = |file: usize| self.types.iter().filter(move |place| place.0 == file);
         places(1).chain(places(0)).find(is_it).copied()

@@ -125,6 +125,31 @@ fn tracing_loses_a_missing_function_alone() {
     }
 }
 
+/// A hook on a function that the compiler split would miss calls and say nothing.
+#[test]
+fn a_function_in_parts_is_not_hooked_by_any_back_end() {
+    let file = std::env::temp_dir().join("kallsyms-with-a-part");
+    let file = file.display();
+    let line = r"0000000000000000 t early_drop.part.0\t[nf_conntrack]";
+    let hide = format!("(cat /proc/kallsyms; printf '{line}\\n') > {file}; mount --bind {file} /proc/kallsyms");
+    for row in support_after(&hide, &[]) {
+        let split = row.back_end.is_none() && row.why.contains("has early_drop in parts (early_drop.part.0)");
+        assert!(if row.name == "table full" { split } else { row.is_by(best()) }, "{row:?}");
+    }
+}
+
+/// Kprobes are not asked by the kernel what they read: the guard compares with BTF itself.
+#[test]
+fn tracing_and_kprobes_take_no_function_with_other_arguments() {
+    let mut btf = Btf::read();
+    btf.retype("early_drop", "nf_conntrack_free");
+    for row in support_after(&btf.mounts(), &[]) {
+        let told = row.why.matches("early_drop takes 1 arguments on this kernel and not 2").count();
+        let other = row.back_end.is_none() && told == 2;
+        assert!(if row.name == "table full" { other } else { row.is_by("fentry/fexit") && told == 0 }, "{row:?}");
+    }
+}
+
 /// Each member is said to be where another one is; what needs it must be off, by whatever back end.
 #[test]
 fn what_reads_a_member_that_moved_is_off_and_all_else_is_on() {
