@@ -47,10 +47,11 @@ pub struct Cli {
 pub enum Command {
     /// Watch the table and keep it open, until SIGTERM or SIGINT
     ///
-    /// Raises nf_conntrack_max ahead of the forecast and sizes the hash table while it is small, within the policy's
-    /// bounds and memory limit. Each change is logged with its reason. On a stop it puts back what it found, as far as
-    /// that drops no flow and stalls no packet; it exits with 1 if something is left to do. Needs root and the host's
-    /// network namespace. Waits for nf_conntrack where that is not loaded yet.
+    /// Raises nf_conntrack_max ahead of the forecast, sizes the hash table while it is small, and shortens timeouts where
+    /// max may rise no further, within the policy's bounds and memory limit; when calm returns it takes that back. Each
+    /// change is logged with its reason. On a stop it puts back what it found, as far as that drops no flow and stalls no
+    /// packet; it exits with 1 if something is left to do. Needs root and the host's network namespace. Waits for
+    /// nf_conntrack where that is not loaded yet.
     Run(RunArgs),
 
     /// Show what the running guard sees, has decided and why
