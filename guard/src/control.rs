@@ -189,7 +189,7 @@ fn max_now(outcome: &Outcome) -> Option<u64> {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::sync::mpsc::{Receiver, channel};
+    use std::sync::mpsc::{Receiver, Sender, channel};
 
     use super::*;
     use crate::actuate::Live;
@@ -225,6 +225,12 @@ pub(crate) mod tests {
 
     fn status(control: &Control) -> Status {
         control.reporter.status().lock().unwrap().clone()
+    }
+
+    /// How many changes it has made so far, also while it is borrowed.
+    pub(crate) fn changes_made(control: &Control) -> impl Fn() -> u64 + use<> {
+        let status = control.reporter.status();
+        move || status.lock().unwrap().changes_made
     }
 
     pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -329,13 +335,17 @@ pub(crate) mod tests {
         });
     }
 
-    /// A kernel that does not finish a write before it is told to.
-    pub(crate) struct Slow(pub Receiver<()>);
+    /// A kernel that says when a write has begun, and does not finish it before it is told to.
+    pub(crate) struct Slow {
+        pub begun: Sender<()>,
+        pub finish: Receiver<()>,
+    }
 
     impl Actuator for Slow {
         fn apply(&mut self, _: &Approved) -> Vec<Outcome> {
+            self.begun.send(()).unwrap();
             // An end without a word is an end as well.
-            let _ = self.0.recv();
+            let _ = self.finish.recv();
             Vec::new()
         }
 
@@ -349,13 +359,15 @@ pub(crate) mod tests {
     #[test]
     fn a_slow_write_holds_up_no_signal_and_no_second_writer_passes_it() {
         let kernel = FakeKernel::new(65536, 16384, 65536);
-        let (finish, slow) = channel();
+        let (begun, begins) = channel();
+        let (go_on, finish) = channel();
         block_on(async {
-            let mut control = control(&kernel, PolicyMode::Enforce, Box::new(Slow(slow)));
+            let mut control = control(&kernel, PolicyMode::Enforce, Box::new(Slow { begun, finish }));
             let short = Duration::from_millis(50);
             assert!(tokio::time::timeout(short, control.tick()).await.is_err(), "the loop was not free");
+            begins.recv_timeout(Duration::from_mins(1)).unwrap();
             assert!(tokio::time::timeout(short, control.restore()).await.is_err(), "two writers at once");
-            finish.send(()).unwrap();
+            go_on.send(()).unwrap();
             control.restore().await;
         });
     }

@@ -183,9 +183,22 @@ mod tests {
     use crate::actuate::testing::FakeKernel;
     use crate::cli::{Cli, Command};
     use crate::config;
-    use crate::control::tests::{Slow, block_on, control, live};
+    use crate::control::tests::{Slow, block_on, changes_made, control, live};
 
-    const LIMIT: Duration = Duration::from_millis(300);
+    /// For what comes by itself, on a disk and a machine that others use as well.
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    /// Waits until the guard has carried out a change, then has the process told to stop.
+    async fn stop_after_a_change(changes_made: impl Fn() -> u64, number: Number, before: impl FnOnce()) {
+        let a_change = async {
+            while changes_made() == 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, a_change).await.unwrap();
+        before();
+        raise(number).unwrap();
+    }
 
     /// Without a policy file.
     fn no_file(kernel: &FakeKernel) -> (Reload, Ground) {
@@ -207,13 +220,11 @@ mod tests {
                 let mut stop = Stop::listen().unwrap();
                 let mut control = control(&kernel, config::Mode::Enforce, live(&kernel));
                 let (mut reload, mut ground) = no_file(&kernel);
-                let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, LIMIT);
-                let signal = async {
-                    sleep(LIMIT).await;
+                let signal = stop_after_a_change(changes_made(&control), number, || {
                     assert!(kernel.get("nf_conntrack_max") > 65536);
                     kernel.set("nf_conntrack_count", 10);
-                    raise(number).unwrap();
-                };
+                });
+                let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, PATIENCE);
                 let (ended, ()) = tokio::join!(ends, signal);
                 ended.unwrap();
             });
@@ -229,12 +240,10 @@ mod tests {
             let mut stop = Stop::listen().unwrap();
             let mut control = control(&kernel, config::Mode::Enforce, live(&kernel));
             let (mut reload, mut ground) = no_file(&kernel);
-            let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, LIMIT);
-            let signal = async {
-                sleep(Duration::from_millis(50)).await;
+            let signal = stop_after_a_change(changes_made(&control), Number::SIGTERM, || {
                 assert!(kernel.get("nf_conntrack_max") > 65536);
-                raise(Number::SIGTERM).unwrap();
-            };
+            });
+            let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, PATIENCE);
             tokio::join!(ends, signal).0.unwrap_err()
         });
         assert!(kernel.get("nf_conntrack_max") > 65536, "with 65,536 entries in use");
@@ -244,14 +253,17 @@ mod tests {
 
     fn a_write_that_hangs_is_not_waited_for() {
         let kernel = FakeKernel::new(65536, 16384, 65536);
-        let (_finish, slow) = channel();
+        let (begun, begins) = channel();
+        let (_finish, finish) = channel();
         let failure = block_on(async {
             let mut stop = Stop::listen().unwrap();
-            let mut control = control(&kernel, config::Mode::Enforce, Box::new(Slow(slow)));
+            let mut control = control(&kernel, config::Mode::Enforce, Box::new(Slow { begun, finish }));
             let (mut reload, mut ground) = no_file(&kernel);
-            let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, LIMIT);
+            let limit = Duration::from_millis(300);
+            let ends = until_stopped(&mut control, &mut stop, &mut reload, &mut ground, limit);
             let signal = async {
-                sleep(Duration::from_millis(50)).await;
+                // The first tick is as far as it comes without the kernel.
+                begins.recv_timeout(PATIENCE).unwrap();
                 raise(Number::SIGTERM).unwrap();
             };
             tokio::join!(ends, signal).0.unwrap_err()

@@ -12,7 +12,7 @@ use conntrack_guard::observe::since_boot;
 use guard_ebpf::SAMPLED;
 use serde_json::Value;
 
-use crate::kernel::{Guard, Table, binary, eventually, status};
+use crate::kernel::{Guard, Table, binary, eventually, lives_on, status};
 
 const CREDIT: u64 = 500;
 
@@ -74,7 +74,7 @@ fn a_burst_is_answered(back_end: &str, walk: &str) {
     for round in 0..4 {
         conntrack::flush().unwrap();
         FOUND.write().unwrap();
-        thread::sleep(Duration::from_secs(4));
+        lives_on(Duration::from_secs(4));
         let before = Statistics::read().unwrap();
         let delivered = Flows::one_way(round * 10_000, BURST).send(&topology).unwrap();
         let dropped = Statistics::read().unwrap().drops_since(&before);

@@ -17,7 +17,7 @@ use conntrack_guard::policy::bounds::check;
 use conntrack_guard::policy::{Approved, Change, InForce, Limits, Plan, Range, Rule, Setting};
 use nix::sys::signal::Signal;
 
-use crate::kernel::{Guard, Table, binary, eventually, journal_files, run, status};
+use crate::kernel::{Guard, Table, binary, eventually, journal_files, lives_on, run, status};
 
 const FOUND: Settings = Settings { max: 1_024, buckets: 1_024 };
 const POLICY: &str = "[table]\nmax = { ceiling = 16384 }\n[hash]\nbuckets = { ceiling = 16384 }\n";
@@ -228,7 +228,7 @@ fn a_setting_that_cannot_be_written_is_said_once_and_shown_and_stops_no_other() 
         assert!(held["reason"].as_str().unwrap().contains(file.as_str()), "{held}");
     }
     // Two more tries.
-    std::thread::sleep(Duration::from_secs(4));
+    lives_on(Duration::from_secs(4));
     conntrack::flush().unwrap();
     guard.signal(Signal::SIGTERM);
     let (code, log) = guard.end();

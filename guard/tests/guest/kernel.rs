@@ -83,6 +83,28 @@ pub fn eventually<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Opt
     }
 }
 
+/// Waits until the guard that runs has looked at the table for so long from now on, by its own account: however slow the
+/// machine is, it has had the time to do what it would do.
+pub fn lives_on(time: Duration) {
+    let uptime = || Duration::from_millis(told()["uptime_ms"].as_u64().unwrap());
+    let from = uptime();
+    eventually(&format!("a tick {time:?} later"), 10 * time + Duration::from_secs(20), || {
+        (uptime() >= from + time).then_some(())
+    });
+}
+
+/// Waits until the guard that runs has done what it does about the load so far: for a while it changes nothing. Answers with
+/// what it has left.
+pub fn at_rest() -> Settings {
+    let now = || (Settings::read().unwrap(), told()["changes_made"].as_u64().unwrap());
+    let mut seen = now();
+    eventually("the guard comes to rest", Duration::from_mins(1), || {
+        lives_on(Duration::from_secs(3));
+        let before = std::mem::replace(&mut seen, now());
+        (seen == before).then_some(seen.0)
+    })
+}
+
 /// References on the module nf_conntrack: an attached program holds one.
 pub fn module_references() -> u64 {
     fs::read_to_string("/sys/module/nf_conntrack/refcnt").unwrap().trim().parse().unwrap()

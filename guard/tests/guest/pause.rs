@@ -43,10 +43,12 @@ fn a_paused_setting_stays_until_it_is_resumed_or_the_pause_is_over() {
 
     // Everything for a moment in place of max for an hour: it ends by itself.
     assert_eq!(guard(&["pause", "--for", "3s"]).status.code(), Some(0));
-    assert_eq!(Settings::read().unwrap().max, 1_024);
     let raised = || (Settings::read().unwrap().max > 1_024).then_some(());
     eventually("max is raised after the pause", PATIENCE, raised);
-    assert!(running.log().contains("the pause is over: every setting may change again"), "{}", running.log());
+    let raised = "set nf_conntrack_max";
+    let log = eventually("it says so", PATIENCE, || Some(running.log()).filter(|log| log.contains(raised)));
+    let place = |what: &str| log.find(what).unwrap_or_else(|| panic!("{what} is not in:\n{log}"));
+    assert!(place("the pause is over: every setting may change again") < place(raised), "{log}");
     running.signal(Signal::SIGTERM);
     running.end();
 }

@@ -8,7 +8,7 @@ use bench::netns::Topology;
 use bench::udp::Flows;
 use nix::sys::signal::Signal;
 
-use crate::kernel::{Guard, Table, binary, run};
+use crate::kernel::{Guard, Table, at_rest, binary, run};
 
 fn guard(arguments: &[&str]) -> String {
     run(binary().to_str().unwrap(), arguments)
@@ -20,7 +20,7 @@ fn the_last_hour_is_replayed_under_another_policy_and_its_advice_is_taken() {
     let topology = Topology::create().unwrap();
     let mut recorder = Guard::start("[table]\nmax = { ceiling = 65536 }\n");
     Flows::one_way(0, 9_000).send(&topology).unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(3));
+    at_rest();
     recorder.signal(Signal::SIGTERM);
     recorder.end();
     let recording = recorder.state_dir().join("recording");

@@ -12,7 +12,7 @@ use bench::netns::Topology;
 use bench::udp::Flows;
 use nix::sys::signal::Signal;
 
-use crate::kernel::{Guard, Table, eventually, journal_files};
+use crate::kernel::{Guard, Table, at_rest, eventually, journal_files};
 
 const FOUND: Settings = Settings { max: 1_024, buckets: 1_024 };
 const POLICY: &str = "[table]\nmax = { ceiling = 16384 }\n[hash]\nbuckets = { ceiling = 16384 }\n";
@@ -21,13 +21,14 @@ fn with(stop: &str) -> String {
     format!("{POLICY}[stop]\nrestore = \"{stop}\"\n")
 }
 
-/// Waits until the guard has raised both settings because of a table half full.
-fn both_are_raised(topology: &Topology) {
+/// Waits until the guard has raised both settings because of a table half full, and is done with it: to what.
+fn both_are_raised(topology: &Topology) -> Settings {
     Flows::one_way(0, 950).send(topology).unwrap();
     eventually("the guard raises both", Duration::from_secs(20), || {
         let now = Settings::read().unwrap();
         (now.max > FOUND.max && now.buckets > FOUND.buckets).then_some(())
     });
+    at_rest()
 }
 
 #[test]
@@ -35,9 +36,8 @@ fn keep_leaves_everything_to_the_next_guard_which_puts_it_back() {
     let _table = Table::with(FOUND.max, FOUND.buckets);
     let topology = Topology::create().unwrap();
     let mut guard = Guard::start(&with("keep"));
-    both_are_raised(&topology);
+    let raised = both_are_raised(&topology);
     conntrack::flush().unwrap();
-    let raised = Settings::read().unwrap();
     guard.signal(Signal::SIGTERM);
     let (code, log) = guard.end();
     assert_eq!((code, Settings::read().unwrap()), (Some(0), raised), "{log}");
@@ -75,7 +75,7 @@ fn now_puts_the_buckets_back_whatever_the_stall_and_when_safe_does_not() {
         let mut guard = Guard::start(&policy(stop));
         both_are_raised(&topology);
         Flows::one_way(2_000, 2_000).send(&topology).unwrap();
-        let raised = Settings::read().unwrap();
+        let raised = at_rest();
         guard.signal(Signal::SIGTERM);
         let (ended, log) = guard.end();
         let (now, count) = (Settings::read().unwrap(), conntrack::count().unwrap());
@@ -103,16 +103,19 @@ fn ended_under_load(policy: &str, how: impl FnOnce(&mut Guard)) -> String {
     let mut guard = Guard::start(policy);
     let before = Statistics::read().unwrap();
     let load = Churn { rate: 200, duration: Duration::from_secs(12), ..Churn::default() };
-    let outcome = thread::scope(|scope| {
-        let running = scope.spawn(|| load.run(&topology, &Arc::new(Progress::default()), &AtomicBool::new(false)));
-        thread::sleep(Duration::from_secs(6));
-        let raised = Settings::read().unwrap();
-        assert!(raised.max > FOUND.max, "{raised:?}: not the case this test is for");
+    let progress = Arc::new(Progress::default());
+    let (outcome, started) = thread::scope(|scope| {
+        let running = scope.spawn(|| load.run(&topology, &progress, &AtomicBool::new(false)));
+        eventually("the table holds more than it did before the guard", load.duration, || {
+            (conntrack::count().unwrap() > FOUND.max).then_some(())
+        });
         how(&mut guard);
-        running.join().unwrap().unwrap()
+        let started = progress.started();
+        (running.join().unwrap().unwrap(), started)
     });
     let drops = Statistics::read().unwrap().drops_since(&before);
     println!("{outcome:?}\n{drops:?}\n{:?} with {} entries", Settings::read().unwrap(), conntrack::count().unwrap());
+    assert!(progress.started() > started + 100, "the load had ended before the guard: {outcome:?}");
     assert!(conntrack::count().unwrap() > FOUND.max, "the load was too small");
     assert_eq!((drops.new_flows(), outcome.failures()), (0, 0), "{drops:?} {outcome:?}");
     conntrack::flush().unwrap();

@@ -8,7 +8,7 @@ use bench::netns::Topology;
 use bench::udp::Flows;
 use serde_json::Value;
 
-use crate::kernel::{Guard, Table, binary, eventually, run, told};
+use crate::kernel::{Guard, Table, binary, eventually, lives_on, run, told};
 
 const KALLSYMS: &str = "/proc/kallsyms";
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,7 +69,7 @@ fn without_a_self_test_the_first_walk_switches_the_chains_off_and_nothing_else()
     assert!(chains["why"].to_string().contains("ended in another bucket than they began in"), "{chains}");
     assert_eq!((&answer["chains"], &answer["counted"]["one_in"]), (&Value::Null, &Value::Null));
     assert_eq!(answer["counted"]["namespaces"]["namespaces"][0]["inserts"], 300, "the inserts stay");
-    std::thread::sleep(Duration::from_secs(2));
+    lives_on(Duration::from_secs(2));
     let log = guard.log();
     assert_eq!(log.matches("chains off: ").count(), 1, "{log}");
 }
