@@ -19,6 +19,7 @@ mod pause;
 mod recorded;
 mod reload;
 mod restore;
+mod scenarios;
 mod selftest;
 mod skew;
 mod statistics;

@@ -7,7 +7,8 @@ use conntrack_guard::observe::{Census, HookTotals, Sample};
 use conntrack_guard::policy::{Change, Host, InForce, Limits, Plan, Setting, State, bounds, decide, next_tick};
 
 use crate::faults::{Event, Fault, Faults, since, spoil};
-use crate::kernel::{Kernel, Time};
+use crate::kernel::noise::Noise;
+use crate::kernel::{Counters, Kernel, Time, steps};
 use crate::load::Rate;
 use crate::outcome::{Made, Outcome, Told};
 use crate::referee::Referee;
@@ -37,6 +38,7 @@ struct History<'a> {
     kernel: Kernel,
     rates: Vec<&'a Rate>,
     arrivals: Vec<f64>,
+    noise: Noise,
     /// The step at which the guard starts.
     start: Time,
     next_tick: Time,
@@ -51,7 +53,7 @@ struct History<'a> {
     model: Model,
     state: State,
     outcome: Outcome,
-    at_start: crate::kernel::Counters,
+    at_start: Counters,
 }
 
 impl<'a> History<'a> {
@@ -59,11 +61,12 @@ impl<'a> History<'a> {
         let (flows, rates): (Vec<_>, Vec<_>) = scenario.load.iter().map(|(flow, rate)| (flow.clone(), rate)).unzip();
         let (machine, timeouts) = (scenario.machine.clone(), scenario.timeouts.clone());
         let mut kernel = Kernel::new(machine, scenario.max, scenario.buckets, timeouts, flows, scenario.seed);
-        let start = crate::kernel::steps(scenario.before, scenario.machine.step);
+        let start = steps(scenario.before, scenario.machine.step);
         let mut arrivals = vec![0.0; rates.len()];
+        let mut noise = Noise::new(scenario.seed);
         while kernel.now < start {
             let time = (kernel.now as f64 - start as f64) * scenario.machine.step;
-            arrive(&rates, time, scenario.machine.step, &mut arrivals);
+            arrive(&rates, time, scenario.machine.step, &mut noise, &mut arrivals);
             kernel.step(&arrivals);
         }
         let found = kernel.table();
@@ -81,6 +84,7 @@ impl<'a> History<'a> {
             scenario,
             rates,
             arrivals,
+            noise,
             start,
             next_tick: start,
             slept: 0.0,
@@ -117,7 +121,7 @@ impl<'a> History<'a> {
             self.tick();
         }
         let time = self.time();
-        arrive(&self.rates, time, self.scenario.machine.step, &mut self.arrivals);
+        arrive(&self.rates, time, self.scenario.machine.step, &mut self.noise, &mut self.arrivals);
         self.kernel.step(&self.arrivals);
         let count = self.kernel.count();
         if count > self.outcome.peak.0 {
@@ -145,7 +149,7 @@ impl<'a> History<'a> {
     }
 
     fn steps(&self, seconds: f64) -> Time {
-        crate::kernel::steps(seconds, self.scenario.machine.step)
+        steps(seconds, self.scenario.machine.step)
     }
 
     fn sample(&mut self) -> Sample {
@@ -256,8 +260,9 @@ impl<'a> History<'a> {
     }
 }
 
-fn arrive(rates: &[&Rate], time: f64, step: f64, arrivals: &mut [f64]) {
+/// Flows that know nothing of each other.
+fn arrive(rates: &[&Rate], time: f64, step: f64, noise: &mut Noise, arrivals: &mut [f64]) {
     for (arrivals, rate) in arrivals.iter_mut().zip(rates) {
-        *arrivals = rate.at(time + step / 2.0) * step;
+        *arrivals = noise.poisson(rate.at(time + step / 2.0) * step);
     }
 }

@@ -13,3 +13,4 @@ mod outcome;
 mod referee;
 mod scenario;
 mod scenarios;
+mod table;

@@ -10,6 +10,17 @@ const LONGEST_CHAIN: f64 = 65.0;
 /// Left for the rest of the host: below it an entry cannot be allocated.
 const MEMORY_RESERVE: f64 = 64.0 * 1024.0 * 1024.0;
 
+struct Look {
+    /// The chance that it finds something to evict.
+    found: f64,
+    /// What it evicts then.
+    at_once: f64,
+    /// What has expired that it frees.
+    reaped: f64,
+    /// So many calls leave what there is much as it was.
+    most_tries: f64,
+}
+
 impl Kernel {
     /// Lets in what it may of the new flows of one step, by flow. Answers with the lookups it took.
     pub(super) fn admit(&mut self, arrived: &[f64]) -> f64 {
@@ -40,43 +51,61 @@ impl Kernel {
         (all - room.max(0.0)).max(0.0)
     }
 
-    /// Each flow over max looks at eight buckets: what it finds there without ASSURED goes, and what has expired. It gets
-    /// in if anything was evicted.
+    /// Each flow over max looks at eight buckets: what has expired there goes, and so does what is not ASSURED in the first
+    /// bucket that has any. The flow gets in if anything was evicted; what else went makes room for those after it.
     fn by_room(&mut self, all: f64) -> f64 {
         if self.max == 0 {
             return all;
         }
         let (mut waiting, mut admitted) = (all, 0.0);
-        // What one eviction more than its own place frees, the next flow takes without one.
-        for _ in 0..8 {
+        // What is there to go changes with each try: a fifth of it at a time.
+        for _ in 0..32 {
             let room = (self.max as f64 - self.count() - admitted).clamp(0.0, waiting);
             admitted += room;
             waiting -= room;
             if waiting < NOTHING {
                 return admitted;
             }
-            let evictable: f64 =
-                self.entries.classes.iter().filter(|class| !class.phase.assured).map(|class| class.live).sum();
-            let in_bucket = 2.0 * evictable / self.buckets as f64;
-            let found = -(-EVICTION_RANGE * in_bucket).exp_m1();
-            if found < 1e-12 {
+            let look = self.look();
+            let room_made = look.reaped + look.found * (look.at_once - 1.0);
+            let tries = (waiting / (1.0 + room_made)).min(look.most_tries);
+            if tries < NOTHING {
                 break;
             }
-            // The first bucket that has any is emptied of them.
-            let at_once = in_bucket / -(-in_bucket).exp_m1();
-            let tries = waiting.min(0.2 * evictable / at_once / found).max(0.0);
-            let evicted = self.entries.evict(tries * found * at_once, |phase| !phase.assured);
-            self.counters.evicted(evicted, tries * found);
-            self.counters.refused += tries * (1.0 - found);
-            waiting -= tries;
-            admitted += tries * found;
-            if waiting < NOTHING {
-                return admitted;
+            let evicted = self.entries.evict(tries * look.found * look.at_once, |phase| !phase.assured);
+            self.counters.evicted(evicted, tries * look.found);
+            let dead = self.entries.dead();
+            if dead > 0.0 {
+                let reaped = self.entries.free_dead((tries * look.reaped / dead).min(1.0));
+                self.counters.destroyed(reaped);
             }
+            let refused = tries * (1.0 - look.found);
+            if refused > NOTHING {
+                self.gc.table_was_full();
+            }
+            self.counters.refused += refused;
+            waiting -= tries;
+            admitted += tries * look.found;
         }
-        self.gc.table_was_full();
         self.counters.refused += waiting;
         admitted
+    }
+
+    /// What one call of `early_drop` meets on average.
+    fn look(&self) -> Look {
+        let live =
+            self.entries.classes.iter().filter(|class| !class.phase.assured).map(|class| class.live).sum::<f64>();
+        let dead = self.entries.dead();
+        // Each entry is in two chains.
+        let in_bucket = |entries: f64| 2.0 * entries / self.buckets as f64;
+        let (evictable, expired) = (in_bucket(live), in_bucket(dead));
+        let any = -(-evictable).exp_m1();
+        let found = -(-EVICTION_RANGE * evictable).exp_m1();
+        let buckets = if any > 0.0 { found / any } else { EVICTION_RANGE };
+        let at_once = if any > 0.0 { evictable / any } else { 1.0 };
+        let reaped = buckets * expired;
+        let part = |there: f64, each: f64| if each > 0.0 { (0.2 * there / each).max(1.0) } else { f64::INFINITY };
+        Look { found, at_once, reaped, most_tries: part(live, found * at_once).min(part(dead, reaped)) }
     }
 
     /// The share of inserts that meet a chain which is too long already, in either direction.

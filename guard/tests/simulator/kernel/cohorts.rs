@@ -54,8 +54,6 @@ impl Cohort {
 /// What happened in one step.
 #[derive(Clone, Debug, Default)]
 pub struct Met {
-    /// Packets of flows that were there.
-    pub packets: f64,
     /// Entries that expired although their flow had more to send.
     pub broken: f64,
     /// Entries that the kernel killed.
@@ -159,7 +157,6 @@ impl Entries {
         }
         let goes_on = cohort.packet <= self.now;
         if goes_on && cohort.leaves > self.now {
-            met.packets += count;
             self.schedule(cohort, timeouts);
             return;
         }
@@ -171,7 +168,6 @@ impl Entries {
             }
             return;
         }
-        met.packets += count;
         match class.phase.exits[cohort.exit].to {
             To::Phase(phase) => {
                 let next = class.first + phase;

@@ -13,8 +13,6 @@ pub mod flow;
 mod gc;
 pub mod noise;
 mod reading;
-#[cfg(test)]
-mod tests;
 
 use conntrack_guard::observe::{ResizeEvent, TableReading, Timeouts};
 
@@ -104,22 +102,20 @@ impl Kernel {
         }
     }
 
-    /// One step in which so many flows of each kind arrive, on average.
+    /// One step in which so many flows of each kind arrive.
     pub fn step(&mut self, arrivals: &[f64]) {
         self.now += 1;
         let (now, step) = (self.now, self.machine.step);
-        let mut arrived: Vec<f64> = arrivals.iter().map(|mean| self.noise.poisson(*mean)).collect();
+        for (waiting, more) in self.backlog.iter_mut().zip(arrivals) {
+            *waiting += more;
+        }
         if now < self.stalled_until {
-            for (waiting, more) in self.backlog.iter_mut().zip(arrived) {
-                *waiting += more;
-            }
             return;
         }
-        for (more, waiting) in arrived.iter_mut().zip(&mut self.backlog) {
-            *more += std::mem::take(waiting);
-        }
+        let arrived = self.backlog.clone();
+        self.backlog.fill(0.0);
         let met = self.entries.advance(now, &self.timeouts);
-        let lookups = self.admit(&arrived) + met.packets / 2.0;
+        let lookups = self.admit(&arrived);
         self.reap(met, lookups);
         self.collect(step);
     }
@@ -133,6 +129,11 @@ impl Kernel {
     /// Entries, those that have expired and were not met yet among them.
     pub fn count(&self) -> f64 {
         self.entries.count()
+    }
+
+    /// Those of them whose time has not run out.
+    pub fn live(&self) -> f64 {
+        self.entries.live()
     }
 
     /// `nf_conntrack_hash_resize`: every packet waits while all entries move. Answers with the steps until it is done.
@@ -157,7 +158,8 @@ impl Kernel {
         steps
     }
 
-    /// What has expired goes when a lookup walks over it: each is in two chains, each lookup walks one.
+    /// What has expired goes when a lookup walks over it: each is in two chains, and the first packet of a new flow walks
+    /// one to its end. The packets that follow find their entry near the head, before those that are older.
     fn reap(&mut self, met: Met, lookups: f64) {
         self.counters.broken += met.broken;
         let each = 2.0 * lookups / self.buckets as f64;
