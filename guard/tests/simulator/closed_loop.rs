@@ -26,11 +26,16 @@ const DAY: f64 = 24.0 * 3_600.0;
 
 /// Runs a scenario to its end.
 pub fn run(scenario: &Scenario) -> Outcome {
-    let mut history = History::begin(scenario);
+    run_if_possible(scenario).unwrap()
+}
+
+/// The same; `None` where the policy's memory limit is below what is in use already: the guard does not start then.
+pub fn run_if_possible(scenario: &Scenario) -> Option<Outcome> {
+    let mut history = History::begin(scenario)?;
     while history.time() < scenario.lasts {
         history.step();
     }
-    history.end()
+    Some(history.end())
 }
 
 struct History<'a> {
@@ -57,7 +62,7 @@ struct History<'a> {
 }
 
 impl<'a> History<'a> {
-    fn begin(scenario: &'a Scenario) -> Self {
+    fn begin(scenario: &'a Scenario) -> Option<Self> {
         let (flows, rates): (Vec<_>, Vec<_>) = scenario.load.iter().map(|(flow, rate)| (flow.clone(), rate)).unzip();
         let (machine, timeouts) = (scenario.machine.clone(), scenario.timeouts.clone());
         let mut kernel = Kernel::new(machine, scenario.max, scenario.buckets, timeouts, flows, scenario.seed);
@@ -77,10 +82,10 @@ impl<'a> History<'a> {
             page_bytes: 4096,
             timeouts: kernel.timeouts.clone(),
         };
-        let limits = Limits::new(&scenario.policy, &host).unwrap();
+        let limits = Limits::new(&scenario.policy, &host).ok()?;
         let outcome =
             Outcome { found, found_timeouts: kernel.timeouts.clone(), highest_max: found.max, ..Outcome::default() };
-        Self {
+        Some(Self {
             scenario,
             rates,
             arrivals,
@@ -99,7 +104,7 @@ impl<'a> History<'a> {
             outcome,
             at_start: kernel.counters.clone(),
             kernel,
-        }
+        })
     }
 
     /// Seconds since the guard's start, without those slept.

@@ -29,6 +29,22 @@ impl Noise {
         low + (high - low) * self.unit()
     }
 
+    /// Between the two, so that each power of ten is as likely.
+    pub fn magnitude(&mut self, low: f64, high: f64) -> f64 {
+        self.between(low.ln(), high.ln()).exp()
+    }
+
+    /// 0 up to, but not including, `limit`.
+    #[allow(clippy::cast_possible_truncation, reason = "a remainder of a usize fits one")]
+    pub fn below(&mut self, limit: usize) -> usize {
+        (self.bits() % limit.max(1) as u64) as usize
+    }
+
+    /// True once in so many times.
+    pub fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
     /// Mean 0, standard deviation 1: the sum of four even numbers, which is near enough to the normal distribution here.
     pub fn normal(&mut self) -> f64 {
         (self.unit() + self.unit() + self.unit() + self.unit() - 2.0) * 3.0_f64.sqrt()
