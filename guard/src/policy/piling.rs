@@ -10,6 +10,11 @@ const CONFIRMED: Duration = Duration::from_mins(10);
 /// The growth is that of the last 30 to 60 minutes: long enough for the census's own error to count little.
 const RENEWED: Duration = Duration::from_mins(30);
 
+/// Growth by less than this share of all entries may be none: a census looks at some 2,000 entries and leaves out what has
+/// expired and has not been swept yet, the count that it is drawn out to does not, and what it is held against is the
+/// lowest of many looks.
+const NOISE: f64 = 0.1;
+
 /// Open connections at two moments in the past.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Piling {
@@ -35,7 +40,9 @@ impl Piling {
             return Self { older: Some(now), newer: None, a_second: 0.0 };
         };
         let lasted = now.at.saturating_sub(older.at);
-        let a_second = if lasted >= CONFIRMED { (entries - older.entries) / lasted.as_secs_f64() } else { 0.0 };
+        let grown = entries - older.entries;
+        let told = lasted >= CONFIRMED && grown > NOISE * estimate.table.count as f64;
+        let a_second = if told { grown / lasted.as_secs_f64() } else { 0.0 };
         // The newer mark follows at half the distance, and then takes the older one's place.
         let newer = if lasted >= RENEWED { self.newer.or(Some(now)) } else { None };
         match newer {
@@ -61,7 +68,7 @@ mod tests {
             let state = InState { entries: entries(minute), ends: 0.0, unreplied: 0.0 };
             let states = [(Timeout::TcpEstablished, state)].into();
             let at = Duration::from_mins(minute.into());
-            piling.look(&Estimate { at, states, ..estimate(1_000_000, 1 << 22, 0.0) }, true)
+            piling.look(&Estimate { at, states, ..estimate(10_000, 1 << 22, 0.0) }, true)
         })
     }
 
@@ -78,6 +85,12 @@ mod tests {
         assert!(close(lasting, 1.0), "{lasting:?}");
         let stopped = run(lasting, 100..170, |_| slow(100));
         assert!(close(stopped, 0.0), "{stopped:?}");
+    }
+
+    #[test]
+    fn what_a_census_errs_by_is_no_growth() {
+        let swinging = |minute: u32| 3_000.0 + 200.0 * f64::from(minute % 7) / 6.0;
+        assert!(close(run(Piling::default(), 0..300, swinging), 0.0));
     }
 
     #[test]

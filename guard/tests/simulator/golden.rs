@@ -20,7 +20,8 @@ pub fn check(scenario: &Scenario, outcome: &Outcome) {
     assert!(found == expected, "{} differs; it is now:\n{found}", path.display());
 }
 
-fn text(scenario: &Scenario, outcome: &Outcome) -> String {
+/// The outcome as the file has it.
+pub fn text(scenario: &Scenario, outcome: &Outcome) -> String {
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| writeln!(text, "{words}").unwrap();
     let (found, table) = (outcome.found, outcome.table);

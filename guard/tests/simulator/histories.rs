@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use conntrack_guard::policy::{Rule, Setting};
 
 use crate::closed_loop::run_if_possible;
+use crate::golden;
 use crate::outcome::Outcome;
 use crate::random::{Kind, history};
 use crate::scenario::Scenario;
@@ -92,6 +93,12 @@ fn all(first: u64, count: u64) {
 fn judge(seed: u64) -> Result<Outcome, String> {
     let (kind, scenario) = history(seed);
     let Some(outcome) = run_if_possible(&scenario) else { return Ok(Outcome::default()) };
+    if number("SEED") == Some(seed) {
+        println!("{kind:?}: {scenario:#?}\n{}", golden::text(&scenario, &outcome));
+        for made in &outcome.changes {
+            println!("{:.2} s: {}; {}", made.at, made.change.evidence, made.change.predicted);
+        }
+    }
     let mut wrong = outcome.offences.clone();
     // The table does not move between a plan and its bounds here, so each plan has to pass.
     wrong.extend(outcome.refused_plans.iter().map(|refused| format!("refused by the bounds: {refused}")));

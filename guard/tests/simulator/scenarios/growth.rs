@@ -29,7 +29,6 @@ fn a_daily_wave() {
 }
 
 #[test]
-#[ignore = "not yet as it should be: see what it asserts"]
 fn a_burst_of_ten_times_in_a_second() {
     let scenario = Scenario::new("burst")
         .load(flow::tcp(5.0, 1.0, 0.05), Rate::surge(600.0, 30.0, 60.0, 6_000.0))
