@@ -28,6 +28,9 @@ use crate::observe::{Census, Timeout, Timeouts};
 const CLEARED: f64 = 0.25;
 /// What is left of a cohort is worth so little at least when it stands for all of it.
 const LEAST: f64 = 0.01;
+/// Of so large a share of what comes it must be known how it ends before it can be said where the count will settle: the rest
+/// may stay for days.
+const ACCOUNTED: f64 = 0.9;
 const ALL: usize = Timeout::ALL.len();
 
 /// Everything that came and went, on a clock that only evidence advances.
@@ -266,14 +269,19 @@ impl Cohorts {
         (since <= from).then(|| came.sum())
     }
 
-    /// Entries at which the count would settle if they went on coming as they do.
-    pub(super) fn steady(&self) -> f64 {
+    /// Entries at which the count would settle if they went on coming as they do; `None` as long as it is not known how most
+    /// of them end.
+    pub(super) fn steady(&self) -> Option<f64> {
+        let accounted: f64 = self.order.iter().map(|ending| ending.share).sum();
+        if accounted < ACCOUNTED {
+            return None;
+        }
         let in_force = self.eras.in_force();
         let stays = self.order.iter().map(|ending| {
             let index = ending.timeout as usize;
             ending.share * (in_force[index] + self.open(ending.timeout))
         });
-        self.pace.rate() * stays.sum::<f64>()
+        Some(self.pace.rate() * stays.sum::<f64>())
     }
 
     /// Seconds that an entry is there besides its timeout: open before, dead after it.

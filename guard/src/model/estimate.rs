@@ -57,7 +57,8 @@ pub struct Estimate {
     /// What each timeout holds in the table; those of which nothing is known are not there.
     pub states: BTreeMap<Timeout, InState>,
     /// Entries at which the count would settle if flows went on coming and ending as they do now (Little's law: for each
-    /// timeout the rate at which entries come that it will end, times the timeout); `None` without hooks.
+    /// timeout the rate at which entries come that it will end, times the timeout); `None` without hooks, and until it is
+    /// known how nine in ten of the entries that come will end: at first none has.
     pub steady: Option<u64>,
     /// What kind of load this is.
     pub load: Load,

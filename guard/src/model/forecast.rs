@@ -99,7 +99,7 @@ impl Model {
             entry_bytes: sample.entry_bytes,
             timeouts: sample.timeouts.clone(),
             states: states(sample, &self.cohorts),
-            steady: insert_rate.map(|_| whole(self.cohorts.steady())),
+            steady: insert_rate.and_then(|_| self.cohorts.steady()).map(whole),
             load: self.loads.load(),
             memory: sample.memory,
             flowtables: sample.flowtables,

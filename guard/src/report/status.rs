@@ -107,7 +107,8 @@ pub struct Forecast {
     pub count: u64,
     /// Time until the count reaches max; `null` while it does not grow.
     pub time_to_full_ms: Option<u64>,
-    /// Entries at which the count would settle if flows went on coming and ending as they do now; `null` without hooks.
+    /// Entries at which the count would settle if flows went on coming and ending as they do now; `null` without hooks, and
+    /// until it is known how nine in ten of them end.
     pub steady: Option<u64>,
 }
 

@@ -23,6 +23,18 @@ fn a_steady_table_is_expected_to_stay_as_it_is() {
 }
 
 #[test]
+fn where_the_count_settles_is_said_when_it_is_known_how_entries_end_and_not_before() {
+    let mut toy = web(400.0);
+    assert_eq!(toy.run(25).steady, None, "none has ended yet");
+    // A fifth of them ends after 30 s, the others after 120 s.
+    assert_eq!(toy.run(60).steady, None, "of most it is not known when they will end");
+    let steady = toy.run(100).steady;
+    assert!(error((steady.unwrap(), 51_000)) < 0.1, "{steady:?}");
+    toy.kinds.clear();
+    assert_eq!(toy.run(60).steady, Some(0), "when nothing comes all ends, as is known by now");
+}
+
+#[test]
 fn a_burst_grows_until_its_first_entries_end_and_then_no_more() {
     let mut toy = web(400.0);
     toy.run(300);
