@@ -214,7 +214,15 @@ pub(crate) mod tests {
         let horizon = policy.table.horizon;
         let now = PolicyNow::default();
         let hooks = Err(String::new());
-        let reporter = Reporter::new(&Start { mode, limits: &limits, horizon, policy: &now, found: &found, hooks });
+        let reporter = Reporter::new(&Start {
+            mode,
+            limits: &limits,
+            horizon,
+            policy: &now,
+            found: &found,
+            buckets_before: None,
+            hooks,
+        });
         Control::new(kernel.root().into(), observer, policy, limits, actuator, reporter, Brake::default())
     }
 

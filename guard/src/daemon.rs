@@ -24,7 +24,7 @@ use crate::control::Control;
 use crate::figures::time;
 use crate::kernel::{self, Hooks};
 use crate::observe::Observer;
-use crate::policy::Host;
+use crate::policy::{Host, Setting};
 use crate::recording::{self, Header, Hour, Recorder, Writer};
 use crate::report::{self, Brake, Guarding, Mode, Reporter, Server, Start};
 
@@ -82,7 +82,15 @@ async fn guard(
     let hooks = Hooks::attach(kernel::Options { back_end: args.backend, walk: args.walk, log: args.verbose });
     let told = hooks.as_ref().map(Hooks::signals).map_err(ToString::to_string);
     let horizon = policy.table.horizon;
-    let start = Start { mode, limits: &limits, horizon, policy: policies.now(), found: &found, hooks: told };
+    let start = Start {
+        mode,
+        limits: &limits,
+        horizon,
+        policy: policies.now(),
+        found: &found,
+        buckets_before: inherited.original(Setting::Buckets),
+        hooks: told,
+    };
     let reporter = Reporter::new(&start);
     let server = tokio::spawn(server.run(Guarding { status: reporter.status(), brake: brake.clone() }));
     let observer = Observer::new(root, hooks.ok());

@@ -28,6 +28,11 @@ impl Inherited {
         }
     }
 
+    /// What a setting was before the earlier guard, where it still is as that left it.
+    pub fn original(&self, setting: Setting) -> Option<u64> {
+        self.taken_over.iter().find(|(taken_over, _)| *taken_over == setting).map(|(_, original)| *original)
+    }
+
     fn of(journal: &Journal, settings: &Settings) -> Result<Self, Error> {
         let mut inherited = Self::default();
         let all = settings.all()?;

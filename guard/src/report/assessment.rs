@@ -22,7 +22,7 @@ pub struct Assessment {
     /// The last look at the entries themselves; `null`: none yet, or there is no ctnetlink.
     pub census: Option<CensusNow>,
     /// Settings that are not what they were when the guard (or the first of those that followed each other) started: what
-    /// is to be taken back. Buckets are among them once this guard has changed them.
+    /// is to be taken back. Buckets are among them once one of these guards has changed them.
     pub changed: Vec<ChangedNow>,
     /// Predictions beside what came.
     pub predictions: PredictionsNow,

@@ -31,6 +31,8 @@ pub(super) struct Assessor {
     found_max: u64,
     max: Range,
     buckets: Range,
+    /// As they were before an earlier guard.
+    buckets_before: Option<u64>,
     timeouts: BTreeMap<Timeout, Range>,
     /// What this guard has set.
     set: HashMap<Setting, Set>,
@@ -52,6 +54,8 @@ struct Set {
     to: u64,
     rule: Rule,
     evidence: String,
+    /// The value of another program's that was told.
+    taken: Option<u64>,
 }
 
 /// How far off one rule's predictions were.
@@ -63,11 +67,12 @@ struct Errors {
 }
 
 impl Assessor {
-    pub(super) fn new(limits: &Limits, started: Duration) -> Self {
+    pub(super) fn new(limits: &Limits, buckets_before: Option<u64>, started: Duration) -> Self {
         Self {
             found_max: limits.found_max,
             max: limits.max,
             buckets: limits.buckets,
+            buckets_before,
             timeouts: limits.timeouts.clone(),
             set: HashMap::new(),
             phase: Phase::default(),
@@ -100,6 +105,7 @@ impl Assessor {
         for outcome in outcomes {
             self.wrote(outcome);
         }
+        self.others(sample, outcomes);
         self.doubt(sample.at, &estimate.doubts);
         let Standing { phase, since } = plan.standing;
         Assessment {
@@ -172,8 +178,22 @@ impl Assessor {
     fn wrote(&mut self, Outcome { change, result }: &Outcome) {
         let Effect::Applied { read_back, .. } = *result else { return };
         let original = self.set.get(&change.setting).map_or(change.old, |set| set.original);
-        let set = Set { original, to: read_back, rule: change.rule, evidence: change.evidence.clone() };
+        let set = Set { original, to: read_back, rule: change.rule, evidence: change.evidence.clone(), taken: None };
         self.set.insert(change.setting, set);
+    }
+
+    /// Tells once of each value that somebody else has set where this guard had set one.
+    fn others(&mut self, sample: &Sample, outcomes: &[Outcome]) {
+        for (setting, set) in &mut self.set {
+            // The hook on resizes tells who it was.
+            let told_elsewhere = *setting == Setting::Buckets && sample.hooks.is_some();
+            let Some(now) = in_force(*setting, sample, outcomes).filter(|_| !told_elsewhere) else { continue };
+            let taken = (now != set.to).then_some(now);
+            if taken.is_some() && taken != set.taken {
+                info!(from = set.to, to = now, "another program set {}", setting.sysctl());
+            }
+            set.taken = taken;
+        }
     }
 
     fn doubt(&mut self, now: Duration, doubts: &[Doubt]) {
@@ -204,33 +224,35 @@ impl Assessor {
         PredictionsNow { settled: self.settled, last: self.last.iter().cloned().collect(), by_rule: by_rule.collect() }
     }
 
-    /// What is in force is what the tick read, but for what it wrote since.
     fn changed(&self, sample: &Sample, outcomes: &[Outcome]) -> Vec<ChangedNow> {
-        let in_force = |setting: Setting, read: u64| {
-            outcomes.iter().rfind(|outcome| outcome.change.setting == setting).map_or(read, |outcome| {
-                match outcome.result {
-                    Effect::Applied { read_back, .. } | Effect::NoEffect { read_back, .. } => read_back,
-                    Effect::Refused { .. } | Effect::Advised => read,
-                }
-            })
-        };
-        let buckets = self.set.get(&Setting::Buckets).map(|set| set.original);
-        let table = [
-            (Setting::Max, Some(self.found_max), sample.table.max, self.max.floor),
-            (Setting::Buckets, buckets, sample.table.buckets, self.buckets.floor),
-        ];
-        let timeouts = self.timeouts.iter().filter_map(|(timeout, range)| {
-            let read = *sample.timeouts.get(timeout)?;
-            Some((Setting::Timeout(*timeout), Some(range.ceiling), read, range.floor))
-        });
-        let all = table.into_iter().chain(timeouts).filter_map(|(setting, original, read, floor)| {
-            let (original, now) = (original?, in_force(setting, read));
+        let by_this_guard = || self.set.get(&Setting::Buckets).map(|set| set.original);
+        let buckets = self.buckets_before.or_else(by_this_guard);
+        let table =
+            [(Setting::Max, Some(self.found_max), self.max.floor), (Setting::Buckets, buckets, self.buckets.floor)];
+        let timeouts = self.timeouts.iter();
+        let timeouts = timeouts.map(|(timeout, range)| (Setting::Timeout(*timeout), Some(range.ceiling), range.floor));
+        let all = table.into_iter().chain(timeouts).filter_map(|(setting, original, floor)| {
+            let (original, now) = (original?, in_force(setting, sample, outcomes)?);
             let set = self.set.get(&setting).filter(|set| set.to == now);
             let (rule, evidence) = set.map(|set| (set.rule, set.evidence.clone())).unzip();
             (now != original).then_some(ChangedNow { setting, original, now, floor, rule, evidence })
         });
         all.collect()
     }
+}
+
+/// What the tick read, but for what it wrote since; `None` for a timeout that this kernel has not.
+fn in_force(setting: Setting, sample: &Sample, outcomes: &[Outcome]) -> Option<u64> {
+    let read = match setting {
+        Setting::Max => sample.table.max,
+        Setting::Buckets => sample.table.buckets,
+        Setting::Timeout(timeout) => *sample.timeouts.get(&timeout)?,
+    };
+    let written = outcomes.iter().rfind(|outcome| outcome.change.setting == setting);
+    Some(written.map_or(read, |outcome| match outcome.result {
+        Effect::Applied { read_back, .. } | Effect::NoEffect { read_back, .. } => read_back,
+        Effect::Refused { .. } | Effect::Advised => read,
+    }))
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates: a count of entries")]

@@ -61,6 +61,8 @@ pub struct Start<'a> {
     pub policy: &'a PolicyNow,
     /// The first reading.
     pub found: &'a Sample,
+    /// The buckets that there were before an earlier guard whose journal is taken over; `None` where it left them alone.
+    pub buckets_before: Option<u64>,
     /// Which back end each signal has, or why there are no eBPF programs at all.
     pub hooks: Result<&'a [Attached], String>,
 }
@@ -116,7 +118,7 @@ impl Reporter {
             origin: None,
             refused: RecentlyRefused::default(),
             resizes: Resizes::default(),
-            assessor: Assessor::new(limits, start.found.at),
+            assessor: Assessor::new(limits, start.buckets_before, start.found.at),
             skew: None,
             failed: HashMap::new(),
             trouble: None,

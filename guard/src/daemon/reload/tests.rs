@@ -56,7 +56,15 @@ impl Guard {
         let actuator = if writes { start(root, &kernel.state_dir(), &policy)? } else { Box::new(DryRun) };
         policies.to_keep().inspect(Keep::write);
         let (horizon, hooks) = (policy.table.horizon, Err(String::new()));
-        let begin = Start { mode, limits: &limits, horizon, policy: policies.now(), found: &found, hooks };
+        let begin = Start {
+            mode,
+            limits: &limits,
+            horizon,
+            policy: policies.now(),
+            found: &found,
+            buckets_before: None,
+            hooks,
+        };
         let reporter = Reporter::new(&begin);
         let status = reporter.status();
         let brake = Brake::default();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::super::reporter::tests::sample;
 use super::*;
 use crate::model::{InState, Load};
-use crate::observe::Census;
+use crate::observe::{Census, HookTotals};
 use crate::policy::{Change, Expectation};
 
 const TIME_WAIT: Setting = Setting::Timeout(Timeout::TcpTimeWait);
@@ -93,8 +93,44 @@ fn logged(work: impl FnOnce()) -> String {
 }
 
 #[test]
+fn a_value_that_another_program_set_is_logged_once() {
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
+    let lines = logged(|| {
+        let outcomes = [
+            set(TIME_WAIT, Rule::ShortenTimeout, 120, 60, applied(60)),
+            set(Setting::Buckets, Rule::PresizeBuckets, 16_384, 30_000, applied(30_208)),
+        ];
+        assessor.tick(&reading(1, 65_536, 16_384, 120), &Estimate::default(), &Plan::default(), &outcomes);
+        for time_wait in [60, 90, 90, 60, 90] {
+            quiet(&mut assessor, &reading(2, 65_536, 30_208, time_wait), &Plan::default());
+        }
+        // Where a hook tells who it was, it is told there.
+        let mut resized = reading(3, 70_000, 16_384, 60);
+        resized.hooks = Some(HookTotals::default());
+        quiet(&mut assessor, &resized, &Plan::default());
+    });
+    let line = "another program set nf_conntrack_tcp_timeout_time_wait from=60 to=90";
+    assert_eq!((lines.matches("another program").count(), lines.matches(line).count()), (2, 2), "{lines}");
+}
+
+#[test]
+fn buckets_that_an_earlier_guard_changed_stand_with_what_they_were_before_it() {
+    let mut assessor = Assessor::new(&limits(), Some(8_192), seconds(1));
+    let buckets = |told: Assessment| match &told.changed[..] {
+        [one] if one.setting == Setting::Buckets => (one.original, one.now, one.rule),
+        all => panic!("{all:?}"),
+    };
+    let told = quiet(&mut assessor, &reading(1, 65_536, 16_384, 120), &Plan::default());
+    assert_eq!(buckets(told), (8_192, 16_384, None));
+    let outcomes = [set(Setting::Buckets, Rule::PresizeBuckets, 16_384, 32_768, applied(32_768))];
+    let told = assessor.tick(&reading(2, 65_536, 16_384, 120), &Estimate::default(), &Plan::default(), &outcomes);
+    assert_eq!(buckets(told), (8_192, 32_768, Some(Rule::PresizeBuckets)));
+    assert_eq!(quiet(&mut assessor, &reading(3, 65_536, 8_192, 120), &Plan::default()).changed, []);
+}
+
+#[test]
 fn a_change_stands_with_what_it_was_its_floor_its_rule_and_why_until_it_is_back() {
-    let mut assessor = Assessor::new(&limits(), seconds(1));
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
     assert_eq!(quiet(&mut assessor, &reading(1, 65_536, 16_384, 120), &Plan::default()).changed, []);
     let outcomes = [
         set(Setting::Max, Rule::RaiseMax, 65_536, 131_072, applied(131_072)),
@@ -128,7 +164,7 @@ fn a_change_stands_with_what_it_was_its_floor_its_rule_and_why_until_it_is_back(
 
 #[test]
 fn a_new_policy_brings_its_floors() {
-    let mut assessor = Assessor::new(&limits(), seconds(1));
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
     let mut other = limits();
     other.timeouts.insert(Timeout::TcpTimeWait, Range { floor: 20, ceiling: 120 });
     assessor.adopt(&other);
@@ -137,7 +173,7 @@ fn a_new_policy_brings_its_floors() {
 
 #[test]
 fn what_was_only_advised_or_failed_has_changed_nothing() {
-    let mut assessor = Assessor::new(&limits(), seconds(1));
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
     let refused = Effect::Refused { error: String::new(), way_out: String::new() };
     for result in [Effect::Advised, refused, Effect::NoEffect { read_back: 120, took: Duration::ZERO }] {
         let outcomes = [set(TIME_WAIT, Rule::ShortenTimeout, 120, 30, result)];
@@ -148,7 +184,7 @@ fn what_was_only_advised_or_failed_has_changed_nothing() {
 
 #[test]
 fn what_an_earlier_guard_left_is_to_be_taken_back_too() {
-    let mut assessor = Assessor::new(&limits(), seconds(1));
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
     let told = quiet(&mut assessor, &reading(1, 100_000, 16_384, 30), &Plan::default()).changed;
     let each: Vec<_> = told.iter().map(|one| (one.setting, one.original, one.now, one.rule)).collect();
     assert_eq!(each, [(Setting::Max, 65_536, 100_000, None), (TIME_WAIT, 120, 30, None)]);
@@ -156,7 +192,7 @@ fn what_an_earlier_guard_left_is_to_be_taken_back_too() {
 
 #[test]
 fn a_phase_is_logged_when_it_begins_and_the_first_one_began_with_the_guard() {
-    let mut assessor = Assessor::new(&limits(), seconds(100));
+    let mut assessor = Assessor::new(&limits(), None, seconds(100));
     let log = logged(|| {
         let first = quiet(&mut assessor, &sample(100, 10), &Plan::default()).standing;
         assert_eq!(first, StandingNow { phase: Phase::Calm, since_ms: 100_000 });
@@ -172,7 +208,7 @@ fn a_phase_is_logged_when_it_begins_and_the_first_one_began_with_the_guard() {
 
 #[test]
 fn what_settled_is_logged_once_and_counts_for_its_rule() {
-    let mut assessor = Assessor::new(&limits(), seconds(1));
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
     let log = logged(|| {
         let both = vec![
             settled(Rule::ShortenTimeout, Expected::Count, 0.25),
@@ -205,7 +241,7 @@ fn what_settled_is_logged_once_and_counts_for_its_rule() {
 
 #[test]
 fn the_predictions_kept_are_bounded() {
-    let mut assessor = Assessor::new(&limits(), seconds(1));
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
     for error in 0..1_000 {
         let one = vec![settled(Rule::RelaxMax, Expected::Count, f64::from(error))];
         quiet(&mut assessor, &sample(1, 10), &Plan { settled: one, ..Plan::default() });
@@ -217,7 +253,7 @@ fn the_predictions_kept_are_bounded() {
 
 #[test]
 fn doubts_are_told_for_a_minute() {
-    let mut assessor = Assessor::new(&limits(), seconds(1));
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
     let mut at = |second, doubts: &[Doubt]| {
         let estimate = Estimate { doubts: doubts.to_vec(), ..Estimate::default() };
         assessor.tick(&sample(second, 10), &estimate, &Plan::default(), &[]).doubts
@@ -235,7 +271,7 @@ fn doubts_are_told_for_a_minute() {
 
 #[test]
 fn states_load_memory_and_census_are_those_of_the_tick() {
-    let mut assessor = Assessor::new(&limits(), seconds(1));
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
     let mut sample = sample(20, 10);
     sample.census = Some(Census { at: seconds(17), entries: 2_048, whole: false, ..Census::default() });
     let state = |entries, ends| InState { entries, ends, unreplied: 0.5 };

@@ -150,7 +150,15 @@ fn started(found: &Sample, hooks: Result<&[Attached], String>) -> Reporter {
     let horizon = Duration::from_secs(10);
     let policy =
         PolicyNow { source: Source::File, file: Some("/etc/conntrack-guard/policy.toml".into()), refused: Vec::new() };
-    Reporter::new(&Start { mode: Mode::Enforce, limits: &limits, horizon, policy: &policy, found, hooks })
+    Reporter::new(&Start {
+        mode: Mode::Enforce,
+        limits: &limits,
+        horizon,
+        policy: &policy,
+        found,
+        buckets_before: None,
+        hooks,
+    })
 }
 
 /// Without what differs from run to run.
@@ -229,7 +237,15 @@ fn reporter() -> Reporter {
     let found = sample(1, 1);
     let policy = PolicyNow::default();
     let horizon = Duration::ZERO;
-    let start = Start { mode: Mode::Enforce, limits: &limits, horizon, policy: &policy, found: &found, hooks: Ok(&[]) };
+    let start = Start {
+        mode: Mode::Enforce,
+        limits: &limits,
+        horizon,
+        policy: &policy,
+        found: &found,
+        buckets_before: None,
+        hooks: Ok(&[]),
+    };
     Reporter::new(&start)
 }
 
