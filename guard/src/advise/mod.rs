@@ -137,13 +137,17 @@ impl Adviser {
             );
             self.max.advised = needed;
         }
-        if self.max.why.is_empty() {
-            let share = self.entries as f64 / self.max.found.max(1) as f64;
-            self.max.why = if self.max.found == 0 {
-                "0 means no limit; set one, or no memory limit can be kept".to_owned()
-            } else {
-                format!("is enough: {} entries at most are {} of it", grouped(self.entries), percent(share))
-            };
+        if self.max.found == 0 {
+            // As the kernel itself begins: an entry for each bucket.
+            self.max.advised = needed.max(self.host.table.buckets);
+            self.max.why = format!(
+                "0 means no limit before Linux 6.19, so no memory limit can be kept, and is refused from there on; this is \
+                 room for twice the {} entries seen at most, and no less than the buckets",
+                grouped(self.entries)
+            );
+        } else if self.max.why.is_empty() {
+            let share = self.entries as f64 / self.max.found as f64;
+            self.max.why = format!("is enough: {} entries at most are {} of it", grouped(self.entries), percent(share));
         }
         let buckets = self.buckets();
         let memory = table_bytes(self.max.advised, self.host.entry_bytes, buckets.advised);
@@ -231,6 +235,21 @@ mod tests {
         let expected = advice.max.advised * 384 + advice.buckets.advised * 8;
         assert_eq!(advice.memory, expected);
         assert!(advice.formula().contains(" entries x 384 bytes + "), "{}", advice.formula());
+    }
+
+    #[test]
+    fn no_limit_is_no_advice_and_is_in_no_file() {
+        let mut host = host();
+        host.table.max = 0;
+        for (count, expected) in [(1_000, 8_192), (40_000, 100_000)] {
+            let mut adviser = Adviser::new(&host, 0.8);
+            let at = Duration::from_secs(1);
+            adviser.look(&Step { at, count, max: 0, recorded_max: 0, changes: Vec::new() });
+            let advice = adviser.advice();
+            assert_eq!((advice.max.found, advice.max.advised), (0, expected));
+            let line = format!("nf_conntrack_max = {expected}\n");
+            assert!(advice.file(Emit::Sysctl).contains(&line), "{}", advice.file(Emit::Sysctl));
+        }
     }
 
     #[test]
