@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::screen::{ago, marked};
-use super::table::{Align, Table};
+use super::table::{Align, Table, folded};
 use crate::figures::{grouped, per_second, percent, time};
 use crate::model::{Doubt, Load};
 use crate::policy::{Expected, Setting};
@@ -19,7 +19,7 @@ pub(super) fn flood(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     let Load::Flood { unreplied, sources } = status.assessment.load else { return Ok(()) };
     let from =
         if sources > 0 { format!(", from {} sources among those looked at", grouped(sources)) } else { String::new() };
-    writeln!(f, "\nFLOOD: nobody answers {} of the entries{from}", percent(unreplied))
+    writeln!(f, "FLOOD: nobody answers {} of the entries{from}", percent(unreplied))
 }
 
 /// The largest.
@@ -28,19 +28,18 @@ pub(super) fn states(status: &Status) -> String {
     if all.is_empty() {
         return String::new();
     }
-    let columns = [(Align::Left, 10), (Align::Right, 10), (Align::Right, 0), (Align::Right, 0)];
-    let mut rows = Table::new(2, &columns);
-    rows.row(["", "entries", "ends", "no reply"]);
+    let census = status.assessment.census.as_ref();
+    let seen = census.map_or_else(String::new, |census| format!(", {} ago", ago(status.at_ms, census.at_ms)));
+    let columns = [(Align::Left, 12), (Align::Right, 8), (Align::Right, 0), (Align::Right, 0)];
+    let mut rows = Table::new(0, &columns);
+    rows.row([&format!("States{seen}"), "entries", "ends", "no reply"]);
     for StateNow { timeout, entries, ends_per_s, unreplied } in all.iter().take(STATES) {
         let entries = marked(status, "states.*.entries", &grouped(*entries));
         let ends = marked(status, "states.*.ends_per_s", &per_second(*ends_per_s));
-        rows.row([timeout.name(), &entries, &ends, &marked(status, "states.*.unreplied", &percent(*unreplied))]);
+        let unreplied = marked(status, "states.*.unreplied", &percent(*unreplied));
+        rows.row([&format!("  {}", timeout.name()), &entries, &ends, &unreplied]);
     }
-    let census = status.assessment.census.as_ref();
-    let census = census.map_or_else(String::new, |census| {
-        format!(", {} looked at {} ago", grouped(census.entries), ago(status.at_ms, census.at_ms))
-    });
-    format!("States{census}\n{rows}")
+    rows.to_string()
 }
 
 /// What is to be taken back, and who set it.
@@ -63,32 +62,29 @@ pub(super) fn changed(status: &Status) -> String {
     rows.to_string()
 }
 
-/// How right each rule was, with its last prediction.
+/// How right each rule was, and the last prediction.
 pub(super) fn foreseen(status: &Status) -> String {
     let predictions = &status.assessment.predictions;
-    let columns = [(Align::Left, 0), (Align::Right, 0), (Align::Left, 0)];
-    let mut rows = Table::new(0, &columns);
-    for RuleError { rule, settled, median_error } in &predictions.by_rule {
-        let last = predictions.last.iter().rfind(|last| last.rule == *rule).map(|last| {
-            let SettledNow { of, expected, real, .. } = *last;
-            let (expected, real) = match of {
-                Expected::Count => (format!("{} entries", grouped(expected)), grouped(real)),
-                Expected::Stall => (micros(expected), micros(real)),
-            };
-            format!("; last {expected} expected, {real} came")
-        });
-        let error = format!("median error {}{}", percent(*median_error), last.unwrap_or_default());
-        rows.row([rule.name(), &format!("{} settled", grouped(*settled)), &error]);
+    let of = |of: &RuleError| {
+        format!("{} {} off ({} settled)", of.rule.name(), percent(of.median_error), grouped(of.settled))
+    };
+    let mut parts: Vec<String> = predictions.by_rule.iter().map(of).collect();
+    if let Some(&SettledNow { of, rule, expected, real, .. }) = predictions.last.last() {
+        let (expected, real) = match of {
+            Expected::Count => (format!("{} entries", grouped(expected)), grouped(real)),
+            Expected::Stall => (micros(expected), micros(real)),
+        };
+        parts.push(format!("last by {} {expected}, {real} came", rule.name()));
     }
-    rows.to_string()
+    folded(&parts)
 }
 
 fn micros(value: u64) -> String {
     time(std::time::Duration::from_micros(value))
 }
 
-/// What was left out lately.
-pub(super) fn doubts(status: &Status) -> String {
+/// What was left out lately; `None`: nothing.
+pub(super) fn doubts(status: &Status) -> Option<String> {
     let doubts = status.assessment.doubts.iter().map(|told| {
         let what = match told.doubt {
             Doubt::Time => "out of time",
@@ -100,5 +96,5 @@ pub(super) fn doubts(status: &Status) -> String {
         format!("{} {what}", grouped(told.times))
     });
     let all: Vec<String> = doubts.collect();
-    if all.is_empty() { String::new() } else { format!("readings of the last minute: {}", all.join(", ")) }
+    (!all.is_empty()).then(|| format!("readings of the last minute left out: {}", all.join(", ")))
 }

@@ -40,7 +40,7 @@ pub(super) fn chains(status: &Status) -> String {
 /// What is wrong with the chains.
 pub(super) fn skew(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if let Some(skew) = status.chains.and_then(|chains| chains.skew) {
-        writeln!(f, "\nSKEWED CHAINS: {}", skew.words())?;
+        writeln!(f, "SKEWED CHAINS: {}", skew.words())?;
     }
     Ok(())
 }
@@ -50,22 +50,26 @@ pub(super) fn skew(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 pub(super) fn lost(status: &Status) -> String {
     let drops = &status.drops;
     let counted = status.counted.as_ref();
+    let clashes = counted.and_then(|counted| counted.clashes);
     let mut rows = right_figures();
     let table_full = drops.table_full.map_or_else(|| "?".into(), grouped);
     rows.row(["table full", &marked(status, "drops.table_full", &table_full), "flows refused"]);
-    let clashes = counted.and_then(|counted| counted.clashes);
+    let some = |figure: Option<u64>| figure.filter(|figure| *figure > 0).map(grouped);
+    let made_room = counted.and_then(|counted| counted.made_room);
+    let evicted = some(made_room).map_or_else(|| "entries".into(), |flows| format!("for {flows} flows"));
+    let resolved = some(clashes.and_then(|clashes| clashes.reply_only))
+        .map_or_else(|| "packets".into(), |packets| format!("packets, {packets} reply-only"));
     for (cause, place, figure, of) in [
-        ("made room", "", counted.and_then(|counted| counted.made_room), "flows"),
-        ("clashes lost", "drops.clash_lost", drops.clash_lost, "packets"),
-        ("resolved", "", clashes.map(|clashes| clashes.resolved).or(drops.clash_resolved), "packets"),
-        ("reply-only", "", clashes.and_then(|clashes| clashes.reply_only), "of them"),
-        ("evicted", "", drops.early_drop, "entries"),
-        ("chain too long", "", drops.chain_too_long, "flows refused"),
-        ("invalid", "", drops.invalid, "packets"),
-        ("ICMP errors", "", drops.icmp_error, "packets"),
+        ("evicted", "", drops.early_drop, evicted),
+        ("made room", "", made_room.filter(|_| drops.early_drop.is_none()), "flows".into()),
+        ("clashes lost", "drops.clash_lost", drops.clash_lost, "packets".into()),
+        ("resolved", "", clashes.map(|clashes| clashes.resolved).or(drops.clash_resolved), resolved),
+        ("chain too long", "", drops.chain_too_long, "flows refused".into()),
+        ("invalid", "", drops.invalid, "packets".into()),
+        ("ICMP errors", "", drops.icmp_error, "packets".into()),
     ] {
         if let Some(figure @ 1..) = figure {
-            rows.row([cause, &marked(status, place, &grouped(figure)), of]);
+            rows.row([cause, &marked(status, place, &grouped(figure)), &of]);
         }
     }
     format!("Drops and clashes since the start\n{rows}")

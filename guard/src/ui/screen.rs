@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::assessment;
 use super::counted;
-use super::decisions::decisions;
-use super::table::{Align, Table, beside};
+use super::decisions;
+use super::table::{Align, Table, beside, folded};
 use crate::figures::{bytes, grouped, per_second, percent, time};
 use crate::observe::TableReading;
 use crate::policy::Range;
@@ -23,18 +23,17 @@ impl fmt::Display for StatusScreen<'_> {
         let (phase, since) = (assessment.standing.phase.name(), ago(*at_ms, assessment.standing.since_ms));
         writeln!(f, "conntrack-guard {guard}  {mode}  {phase} for {since}  up {}  process {pid}", ms(*uptime_ms))?;
         if let Some(trouble) = &self.0.trouble {
-            writeln!(f, "\nTROUBLE: {trouble}\nthe figures below are those of the last good reading")?;
+            writeln!(f, "TROUBLE: {trouble}\nthe figures below are those of the last good reading")?;
         }
         policy(self.0, f)?;
         for PausedNow { settings, left_ms, until } in &self.0.paused {
-            writeln!(f, "\nPAUSED for {} more, {until}: {}", ms(*left_ms), names(settings))?;
+            writeln!(f, "PAUSED for {} more, {until}: {}", ms(*left_ms), names(settings))?;
         }
         assessment::flood(self.0, f)?;
         counted::skew(self.0, f)?;
-        let left = format!("{}\n{}", size(self.0), assessment::states(self.0));
-        let right = format!("{}\n{}", rates(self.0), counted::lost(self.0));
-        writeln!(f, "\n{}\n\n{}", beside(&left, &right).trim_end(), facts(self.0))?;
-        decisions(self.0, f)
+        let left = format!("{}{}", size(self.0), assessment::states(self.0));
+        let right = format!("{}{}", rates(self.0), counted::lost(self.0));
+        write!(f, "\n{}\n{}", beside(&left, &right), facts(self.0))
     }
 }
 
@@ -55,9 +54,9 @@ fn figures() -> Table {
     Table::new(2, &[(Align::Left, 10), (Align::Right, 10), (Align::Left, 0)])
 }
 
-/// The same for the right column, whose labels are longer; its sections line up.
+/// The same for the right column, whose labels are longer; its sections line up, and both columns fit on 100 characters.
 pub(super) fn right_figures() -> Table {
-    Table::new(2, &[(Align::Left, 15), (Align::Right, 11), (Align::Left, 0)])
+    Table::new(2, &[(Align::Left, 14), (Align::Right, 9), (Align::Left, 0)])
 }
 
 /// A figure, marked if the JSON's place is among the estimated ones.
@@ -76,7 +75,7 @@ fn policy(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     } else {
         "NOT READY: the policy is invalid; the last good one is in force until this is mended"
     };
-    writeln!(f, "\n{headline}")?;
+    writeln!(f, "{headline}")?;
     for line in refused {
         writeln!(f, "  {line}")?;
     }
@@ -86,14 +85,18 @@ fn policy(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn size(status: &Status) -> String {
     let table = &status.table;
     let mut rows = figures();
-    rows.row(["entries", &grouped(table.count), &format!("{} of max", percent(table.fill))]);
-    rows.row(["peak", &grouped(table.peak_count)]);
-    let steady = status.forecast.steady.map(|steady| marked(status, "forecast.steady", &grouped(steady)));
-    rows.row(["steady at", steady.as_deref().unwrap_or("?")]);
+    let peak =
+        if table.peak_count > table.count { format!(", peak {}", grouped(table.peak_count)) } else { String::new() };
+    rows.row(["entries", &grouped(table.count), &format!("{} of max{peak}", percent(table.fill))]);
+    if let Some(steady) = status.forecast.steady {
+        rows.row(["steady at", &marked(status, "forecast.steady", &grouped(steady))]);
+    } else {
+        rows.row(["steady at", "?", if status.back_end.measured { "not known yet" } else { "" }]);
+    }
     rows.row(["max", &grouped(table.max), &limit(table.max)]);
     let load = if table.buckets == 0 { 0.0 } else { 2.0 * table.count as f64 / table.buckets as f64 };
     rows.row(["buckets", &grouped(table.buckets), &format!("{load:.2} tuples")]);
-    format!("Table\n{rows}")
+    rows.to_string()
 }
 
 fn limit(max: u64) -> String {
@@ -107,12 +110,12 @@ fn rates(status: &Status) -> String {
     let mut rows = right_figures();
     rows.row(["inserts", &rate(forecast.inserts_per_s)]);
     rows.row(["destroys", &rate(forecast.destroys_per_s)]);
-    rows.row(["growth", &marked(status, "forecast.growth_per_s", &per_second(forecast.growth_per_s))]);
+    let full = forecast.time_to_full_ms.map(|full| marked(status, "forecast.time_to_full_ms", &ms(full)));
+    let full = full.map_or_else(String::new, |full| format!("full in {full}"));
+    rows.row(["growth", &marked(status, "forecast.growth_per_s", &per_second(forecast.growth_per_s)), &full]);
     let expected = marked(status, "forecast.count", &grouped(forecast.count));
     rows.row([format!("in {}", ms(forecast.horizon_ms)), expected, "entries".into()]);
-    let full = forecast.time_to_full_ms.map(|full| marked(status, "forecast.time_to_full_ms", &ms(full)));
-    rows.row(["full in", &full.unwrap_or_else(|| "-".into())]);
-    format!("Rates\n{rows}")
+    rows.to_string()
 }
 
 /// What is told in lines, each kind under its name.
@@ -127,8 +130,9 @@ fn facts(status: &Status) -> Table {
         ("Resized", counted::resized(status)),
         ("Changed", assessment::changed(status)),
         ("Foreseen", assessment::foreseen(status)),
-        ("Doubtful", assessment::doubts(status)),
         ("Measured", measured(status)),
+        ("Decided", decisions::decided(status)),
+        ("Held", decisions::held(status)),
     ] {
         for (number, line) in text.lines().enumerate() {
             rows.row([if number == 0 { name } else { "" }, line]);
@@ -154,41 +158,39 @@ fn memory(status: &Status) -> String {
     format!("{in_use} in use, {if_full} if full, {} allowed{available}{pressure}", bytes(bounds.memory_limit))
 }
 
-/// Through what: one line where that is the same for all.
+/// Through what, and what is amiss with it: one line where that is the same for all and nothing is.
 fn measured(status: &Status) -> String {
-    let mut rows = Table::new(0, &[(Align::Left, 0), (Align::Left, 0)]);
-    let mut back_ends: Vec<Option<&str>> = status.signals.iter().map(|signal| signal.back_end.as_deref()).collect();
+    let mut back_ends: Vec<&str> = status.signals.iter().filter_map(|signal| signal.back_end.as_deref()).collect();
+    let all = back_ends.len() == status.signals.len() && back_ends.windows(2).all(|two| two[0] == two[1]);
+    back_ends.sort_unstable();
     back_ends.dedup();
-    if let [Some(only)] = back_ends[..] {
-        rows.row([only, "all signals"]);
-    } else {
-        for back_end in back_ends.iter().enumerate().filter(|(n, this)| !back_ends[..*n].contains(this)).map(|(_, b)| b)
-        {
-            let Some(name) = *back_end else { continue };
-            let on = status.signals.iter().filter(|signal| signal.back_end.as_deref() == Some(name));
-            rows.row([name, &on.map(|signal| signal.signal.as_str()).collect::<Vec<_>>().join(", ")]);
-        }
-    }
-    for signal in status.signals.iter().filter(|signal| signal.back_end.is_none()) {
-        // The verifier's log would fill the screen; `support` has it.
-        let why: Vec<&str> = signal.why.iter().filter_map(|why| why.lines().next()).collect();
-        rows.row(["off", &format!("{}: {}", signal.signal, why.join("; "))]);
-    }
+    let by = |name: &&str| {
+        let on = status.signals.iter().filter(|signal| signal.back_end.as_deref() == Some(name));
+        let on = on.map(|signal| signal.signal.as_str()).collect::<Vec<_>>().join(", ");
+        format!("{} by {name}", if all { "all signals" } else { on.as_str() })
+    };
+    let mut parts: Vec<String> = back_ends.iter().map(by).collect();
     if status.signals.is_empty() {
         let reason = status.back_end.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-        rows.row([status.back_end.name.as_str(), &format!("readings only{reason}")]);
-    }
-    if let Some(why) = &status.statistics.why {
-        let source = status.statistics.source.as_deref().unwrap_or("off");
-        rows.row([source, &format!("the kernel's statistics: {why}")]);
+        parts.push(format!("{} readings only{reason}", status.back_end.name));
     }
     let missed = status.counted.as_ref().map_or(0, |counted| counted.missed);
     if missed > 0 {
-        let missed = grouped(missed);
-        rows.row(["missed", &format!("{missed} program runs: the counts may be too low by so much")]);
+        parts.push(format!("{} program runs missed: the counts may be too low by so much", grouped(missed)));
     }
-    rows.row(["~", "estimated, not measured"]);
-    rows.to_string()
+    parts.extend(assessment::doubts(status));
+    parts.push("~ is estimated".into());
+    let mut lines = vec![folded(&parts)];
+    for signal in status.signals.iter().filter(|signal| signal.back_end.is_none()) {
+        // The verifier's log would fill the screen; `support` has it.
+        let why: Vec<&str> = signal.why.iter().filter_map(|why| why.lines().next()).collect();
+        lines.push(format!("off: {}: {}", signal.signal, why.join("; ")));
+    }
+    if let Some(why) = &status.statistics.why {
+        let source = status.statistics.source.as_deref().map_or("no".into(), |source| format!("by {source}"));
+        lines.push(format!("the kernel's statistics {source}: {why}"));
+    }
+    lines.join("\n")
 }
 
 pub(super) fn ms(value: u64) -> String {

@@ -60,6 +60,23 @@ impl fmt::Display for Table {
     }
 }
 
+/// Parts one after the other, in as few lines as the screen's width below a name allows.
+pub fn folded(parts: &[String]) -> String {
+    const WIDTH: usize = 90;
+    let (mut text, mut width) = (String::new(), 0);
+    for part in parts {
+        let this = part.chars().count();
+        if width > 0 {
+            let fits = width + this + 2 <= WIDTH;
+            text.push_str(if fits { "; " } else { "\n" });
+            width = if fits { width + 2 } else { 0 };
+        }
+        text.push_str(part);
+        width += this;
+    }
+    text
+}
+
 /// Two texts side by side, the right one from the same column on: 40, or further where the left one is wider.
 pub fn beside(left: &str, right: &str) -> String {
     let width = left.lines().map(|line| line.chars().count() + 2).max().unwrap_or(0).max(40);
@@ -93,6 +110,14 @@ mod tests {
         assert_eq!(beside("a\nb\n", "c\n"), format!("a{}c\nb\n", " ".repeat(39)));
         assert_eq!(beside(&long, "c\nd\n"), format!("{long}  c\n{}d\n", " ".repeat(47)));
         assert_eq!(beside("", ""), "");
+    }
+
+    #[test]
+    fn parts_share_a_line_as_long_as_it_is_wide_enough() {
+        let parts = [30, 58, 1, 200, 5].map(|length| "x".repeat(length));
+        let lines: Vec<usize> = folded(&parts).lines().map(str::len).collect();
+        assert_eq!(lines, [90, 1, 200, 5]);
+        assert_eq!(folded(&[]), "");
     }
 
     #[test]
