@@ -174,8 +174,9 @@ fn skew(counts: &[u64], measured: u128, mean: f64, expected: &Expected, loads: &
         // Nothing to scale.
         return unaccounted.then_some(Skew::Unaccounted);
     }
-    // The load may be higher than is known. Three quarters of the chains tell it, however long the others are.
-    let cut = usize::try_from(quantile(counts, measured, 75)).unwrap_or(usize::MAX).max(1);
+    // The load may be higher than is known. Half of the chains tell it, however long the others are: an attack on the hash of one
+    // direction leaves the other's as they should be.
+    let cut = usize::try_from(quantile(counts, measured, 50)).unwrap_or(usize::MAX).max(1);
     let typical = fitted(loads, counts.len(), cut, mean_cut_at(counts, cut));
     if rare(&typical) { Some(Skew::LongChains) } else { unaccounted.then_some(Skew::Unaccounted) }
 }

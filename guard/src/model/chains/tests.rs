@@ -137,6 +137,15 @@ fn few_chains_far_longer_than_the_rest_are_skew() {
 }
 
 #[test]
+fn an_attack_on_one_direction_while_the_table_fills_is_skew() {
+    // From empty to 3.5 tuples a bucket; what hashes together by its original tuples meets 3 to 30 of its kind.
+    let lengths = even(1.75, 28.0);
+    let attacked: Vec<_> = (3..=30).map(|length| (length, 1)).collect();
+    let stats = last(&[sample(0, 0, &[], &[]), sample(1000, 1792, &lengths, &attacked)]).unwrap();
+    assert_eq!((stats.max, stats.skew), (30, Some(Skew::LongChains)), "{stats:?}");
+}
+
+#[test]
 fn chains_that_are_all_longer_than_the_entries_make_them_are_told_apart() {
     let stats = measured(512, &even(6.0, 3000.0));
     assert_eq!(stats.skew, Some(Skew::Unaccounted), "{stats:?}");
