@@ -25,3 +25,4 @@ mod skew;
 mod statistics;
 mod status;
 mod strayed;
+mod timeouts;
