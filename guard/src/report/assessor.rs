@@ -50,6 +50,8 @@ pub(super) struct Assessor {
 struct Set {
     /// What it was before the guard's first change.
     original: u64,
+    /// What another program had set meanwhile, before the guard changed it again: that is what it goes back to.
+    theirs: Option<u64>,
     /// What it was set to last.
     to: u64,
     rule: Rule,
@@ -64,6 +66,17 @@ struct Errors {
     rule: Rule,
     settled: u64,
     last: VecDeque<f64>,
+}
+
+impl Set {
+    /// Tells once where that is not what the guard set.
+    fn found_as(&mut self, setting: Setting, now: u64) {
+        let taken = (now != self.to).then_some(now);
+        if taken.is_some() && taken != self.taken {
+            info!(from = self.to, to = now, "another program set {}", setting.sysctl());
+        }
+        self.taken = taken;
+    }
 }
 
 impl Assessor {
@@ -177,22 +190,25 @@ impl Assessor {
 
     fn wrote(&mut self, Outcome { change, result }: &Outcome) {
         let Effect::Applied { read_back, .. } = *result else { return };
-        let original = self.set.get(&change.setting).map_or(change.old, |set| set.original);
-        let set = Set { original, to: read_back, rule: change.rule, evidence: change.evidence.clone(), taken: None };
+        let before = self.set.get_mut(&change.setting).map(|set| {
+            set.found_as(change.setting, change.old);
+            (set.original, if set.taken.is_some() { Some(change.old) } else { set.theirs })
+        });
+        let (original, theirs) = before.unwrap_or((change.old, None));
+        let evidence = change.evidence.clone();
+        let set = Set { original, theirs, to: read_back, rule: change.rule, evidence, taken: None };
         self.set.insert(change.setting, set);
     }
 
-    /// Tells once of each value that somebody else has set where this guard had set one.
+    /// Tells of each value that somebody else has set where this guard had set one.
     fn others(&mut self, sample: &Sample, outcomes: &[Outcome]) {
         for (setting, set) in &mut self.set {
             // The hook on resizes tells who it was.
             let told_elsewhere = *setting == Setting::Buckets && sample.hooks.is_some();
-            let Some(now) = in_force(*setting, sample, outcomes).filter(|_| !told_elsewhere) else { continue };
-            let taken = (now != set.to).then_some(now);
-            if taken.is_some() && taken != set.taken {
-                info!(from = set.to, to = now, "another program set {}", setting.sysctl());
+            let now = in_force(*setting, sample, outcomes).filter(|_| !told_elsewhere);
+            if let Some(now) = now {
+                set.found_as(*setting, now);
             }
-            set.taken = taken;
         }
     }
 
@@ -232,8 +248,9 @@ impl Assessor {
         let timeouts = self.timeouts.iter();
         let timeouts = timeouts.map(|(timeout, range)| (Setting::Timeout(*timeout), Some(range.ceiling), range.floor));
         let all = table.into_iter().chain(timeouts).filter_map(|(setting, original, floor)| {
-            let (original, now) = (original?, in_force(setting, sample, outcomes)?);
+            let now = in_force(setting, sample, outcomes)?;
             let set = self.set.get(&setting).filter(|set| set.to == now);
+            let original = set.and_then(|set| set.theirs).or(original)?;
             let (rule, evidence) = set.map(|set| (set.rule, set.evidence.clone())).unzip();
             (now != original).then_some(ChangedNow { setting, original, now, floor, rule, evidence })
         });

@@ -114,6 +114,26 @@ fn a_value_that_another_program_set_is_logged_once() {
 }
 
 #[test]
+fn what_another_program_set_before_the_guard_changed_it_again_is_what_it_goes_back_to() {
+    let mut assessor = Assessor::new(&limits(), None, seconds(1));
+    let max = |told: Assessment| told.changed.iter().map(|one| (one.original, one.now, one.rule)).collect::<Vec<_>>();
+    let raise = |old, new| [set(Setting::Max, Rule::RaiseMax, old, new, applied(new))];
+    let lines = logged(|| {
+        let mut tick = |found, outcomes: &[Outcome]| {
+            let reading = reading(2, found, 16_384, 120);
+            max(assessor.tick(&reading, &Estimate::default(), &Plan::default(), outcomes))
+        };
+        assert_eq!(tick(65_536, &raise(65_536, 131_072)), [(65_536, 131_072, Some(Rule::RaiseMax))]);
+        // In the same tick, and seen before.
+        assert_eq!(tick(100_000, &raise(100_000, 131_072)), [(100_000, 131_072, Some(Rule::RaiseMax))]);
+        assert_eq!(tick(90_000, &[]), [(65_536, 90_000, None)]);
+        assert_eq!(tick(90_000, &raise(90_000, 120_000)), [(90_000, 120_000, Some(Rule::RaiseMax))]);
+        assert_eq!(tick(120_000, &raise(120_000, 131_072)), [(90_000, 131_072, Some(Rule::RaiseMax))]);
+    });
+    assert_eq!(lines.matches("another program set nf_conntrack_max").count(), 2, "{lines}");
+}
+
+#[test]
 fn buckets_that_an_earlier_guard_changed_stand_with_what_they_were_before_it() {
     let mut assessor = Assessor::new(&limits(), Some(8_192), seconds(1));
     let buckets = |told: Assessment| match &told.changed[..] {
