@@ -139,6 +139,11 @@ impl Policies {
         kept.then(|| Keep { state_dir: self.state_dir.clone(), text: self.text.clone() })
     }
 
+    /// Whether that has been told already.
+    pub fn is_refused_for(&self, why: &str) -> bool {
+        self.now.refused.iter().map(String::as_str).eq(why.lines())
+    }
+
     /// Notes, for the log and the status, why the file is not in force.
     pub fn refuse(&mut self, why: &str) {
         self.now.refused = why.lines().map(str::to_owned).collect();

@@ -68,7 +68,7 @@ impl Reload {
         match self.policies.read() {
             Ok(Some(draft)) => match self.prepare(&draft, ground) {
                 Ok((limits, actuator)) => self.adopt(draft, limits, actuator, control, ground).await,
-                Err(refused) => self.refuse(&format!("{refused:#}")),
+                Err(refused) => self.refuse(why, &format!("{refused:#}")),
             },
             Ok(None) if self.policies.file().is_none() => {
                 info!("SIGHUP: there is no policy file to reload; give one with --config");
@@ -80,7 +80,7 @@ impl Reload {
                     info!("SIGHUP: the policy file is as it was");
                 }
             }
-            Err(errors) => self.refuse(&errors.to_string()),
+            Err(errors) => self.refuse(why, &errors.to_string()),
         }
         control.tell_policy(self.policies.now());
     }
@@ -134,8 +134,12 @@ impl Reload {
         }
     }
 
-    fn refuse(&mut self, why: &str) {
-        self.policies.refuse(why);
+    fn refuse(&mut self, why: Why, reason: &str) {
+        // SIGHUP and the watch of the file both come for one change.
+        if why == Why::Changed && self.policies.is_refused_for(reason) {
+            return;
+        }
+        self.policies.refuse(reason);
         warn!("the policy above is not taken; the one of before stays in force");
     }
 }
