@@ -73,6 +73,9 @@ async fn guard(
     let inherited = found::inherited(policies.mode() == Mode::Enforce, root, &args.state_dir)?;
     let host = found::host(&found, &inherited);
     let limits = policies.limits(&host)?;
+    for line in found::below_floors(policies.policy(), &host) {
+        info!("{line}");
+    }
     let (policy, mode) = (policies.policy().clone(), policies.mode());
     let writes = mode == Mode::Enforce;
     let recorder = recorder(args, root, host.clone())?;

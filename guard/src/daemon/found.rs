@@ -8,7 +8,8 @@ use tracing::{info, warn};
 use super::NO_WAY_BACK;
 use crate::actuate::{Inherited, Settings};
 use crate::cli::Failure;
-use crate::observe::{Sample, memory};
+use crate::config::Policy;
+use crate::observe::{Sample, Timeout, memory};
 use crate::policy::{Host, Setting};
 
 /// What an earlier guard left. A dry run goes without, where it cannot be read.
@@ -53,13 +54,36 @@ pub(crate) fn host(found: &Sample, inherited: &Inherited) -> Host {
     host
 }
 
+/// The timeouts that were found shorter than the guard itself may set them: they stay, and that is told.
+pub(super) fn below_floors(policy: &Policy, host: &Host) -> Vec<String> {
+    let below = host.timeouts.iter().filter(|(timeout, found)| **found < policy.timeouts.floor(**timeout));
+    let line = |(timeout, found): (&Timeout, &u64)| {
+        format!(
+            "{} is {found} s as found, below timeouts.{}.floor ({} s): it is left so",
+            timeout.sysctl(),
+            timeout.name(),
+            policy.timeouts.floor(*timeout)
+        )
+    };
+    below.map(line).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::actuate::testing::FakeKernel;
-    use crate::config::Policy;
-    use crate::observe::{Observer, Timeout};
+    use crate::observe::Observer;
     use crate::policy::Limits;
+
+    #[test]
+    fn a_timeout_that_is_shorter_than_its_floor_is_told() {
+        let kernel = FakeKernel::with_timeouts(65536, 65536, 10);
+        kernel.set(Timeout::Udp.sysctl(), 3);
+        let found = Observer::new(kernel.root(), None).sample().unwrap();
+        let host = host(&found, &Inherited::default());
+        let line = "nf_conntrack_udp_timeout is 3 s as found, below timeouts.udp.floor (15 s): it is left so";
+        assert_eq!(below_floors(&Policy::default(), &host), [line]);
+    }
 
     #[test]
     fn bounds_and_calm_are_held_against_what_was_there_before_any_guard() {
