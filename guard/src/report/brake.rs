@@ -146,7 +146,9 @@ pub fn names(settings: &[Setting]) -> String {
     if Setting::all().all(|setting| settings.contains(&setting)) {
         return "every setting".to_owned();
     }
-    settings.iter().map(|setting| setting.name()).collect::<Vec<_>>().join(", ")
+    let named = |settings: &[Setting]| settings.iter().map(|setting| setting.name()).collect::<Vec<_>>().join(", ");
+    let others: Vec<Setting> = Setting::all().filter(|setting| !settings.contains(setting)).collect();
+    if others.len() < settings.len() { format!("every setting but {}", named(&others)) } else { named(settings) }
 }
 
 /// A name that does no harm to a log.
@@ -168,6 +170,15 @@ mod tests {
             Reply::Done(text) => text,
             Reply::Refused(text) => panic!("{text}"),
         }
+    }
+
+    #[test]
+    fn what_is_short_is_named() {
+        assert_eq!(names(&[Setting::Max, Setting::Buckets]), "max, buckets");
+        let all: Vec<Setting> = Setting::all().collect();
+        assert_eq!(names(&all), "every setting");
+        let rest: Vec<Setting> = Setting::all().filter(|setting| *setting != Setting::Max).collect();
+        assert_eq!(names(&rest), "every setting but max");
     }
 
     #[test]
@@ -197,7 +208,7 @@ mod tests {
         assert_eq!(done(brake.obey(Order::Resume { settings: vec![Setting::Max] }, 0)), "max may change again");
         assert_eq!(done(brake.obey(Order::Resume { settings: vec![Setting::Max] }, 0)), "not paused: max");
         assert_eq!(brake.told()[0].settings.len(), all.len() - 1);
-        assert!(done(brake.obey(Order::Resume { settings: all }, 0)).starts_with("buckets, tcp-syn-sent, "));
+        assert!(done(brake.obey(Order::Resume { settings: all }, 0)).starts_with("every setting but max "));
         assert_eq!(brake.told(), []);
     }
 

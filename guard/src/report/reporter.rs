@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -71,7 +71,8 @@ pub struct Start<'a> {
 #[derive(Debug)]
 pub struct Reporter {
     status: Arc<Mutex<Status>>,
-    started: Instant,
+    /// The first reading.
+    began: Duration,
     /// Counters are told from here on.
     origin: Option<Sample>,
     refused: RecentlyRefused,
@@ -114,7 +115,7 @@ impl Reporter {
         }
         Self {
             status: Arc::new(Mutex::new(status)),
-            started: Instant::now(),
+            began: start.found.at,
             origin: None,
             refused: RecentlyRefused::default(),
             resizes: Resizes::default(),
@@ -152,7 +153,7 @@ impl Reporter {
 
     /// A tick that read and decided.
     pub fn tick(&mut self, sample: &Sample, estimate: &Estimate, plan: &Plan, outcomes: Vec<Outcome>) {
-        let uptime_ms = millis(self.started.elapsed());
+        let uptime_ms = millis(sample.at.saturating_sub(self.began));
         self.tell_chains(estimate);
         let (counted, resized) = match &sample.hooks {
             Some(totals) => {

@@ -36,7 +36,7 @@ pub struct Status {
     pub not_ready: Option<String>,
     /// Where the policy in force comes from.
     pub policy: PolicyNow,
-    /// How long it has run.
+    /// How long it has run, since its first reading.
     pub uptime_ms: u64,
     /// When the sample behind these figures was taken.
     pub at_ms: u64,

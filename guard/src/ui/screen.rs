@@ -21,7 +21,9 @@ impl fmt::Display for StatusScreen<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Status { guard, mode, pid, uptime_ms, at_ms, assessment, .. } = self.0;
         let (phase, since) = (assessment.standing.phase.name(), ago(*at_ms, assessment.standing.since_ms));
-        writeln!(f, "conntrack-guard {guard}  {mode}  {phase} for {since}  up {}  process {pid}", ms(*uptime_ms))?;
+        // Nothing is decided in `off`, so it stands nowhere.
+        let standing = if mode == "off" { String::new() } else { format!("  {phase} for {since}") };
+        writeln!(f, "conntrack-guard {guard}  {mode}{standing}  up {}  process {pid}", ms(*uptime_ms))?;
         if let Some(trouble) = &self.0.trouble {
             writeln!(f, "TROUBLE: {trouble}\nthe figures below are those of the last good reading")?;
         }

@@ -67,6 +67,13 @@ fn a_table_without_a_guard() {
 }
 
 #[test]
+fn a_guard_that_is_off_stands_nowhere() {
+    let mut status = sample();
+    status.mode = "off".into();
+    assert!(StatusScreen(&status).to_string().starts_with("conntrack-guard 1.2.3  off  up 1.1 min  process 4711\n"));
+}
+
+#[test]
 fn a_pause_is_told_before_the_figures() {
     let mut status = sample();
     let until = "until 2026-11-20T14:05:00Z by alice".to_owned();
