@@ -10,9 +10,6 @@ const HOME: &str = "/run/guest";
 /// Where a guest finds the writable folder.
 pub const OUT: &str = "/out";
 
-/// What the second script says on the console just before it runs the command.
-pub const BEGINS: &str = "guest: the command begins";
-
 /// What the second script needs to know.
 pub struct Session<'a> {
     pub release: &'a str,
@@ -84,7 +81,6 @@ pub fn second(session: &Session<'_>) -> Vec<u8> {
              done\n\
              $B cat {HOME}/1 >/dev/vport0p1 & c1=$!\n\
              $B cat {HOME}/2 >/dev/vport0p2 & c2=$!\n\
-             echo '{BEGINS}'\n\
              ( exec </dev/null >{HOME}/1 2>{HOME}/2\n\
              cd ",
         )

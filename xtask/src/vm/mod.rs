@@ -31,17 +31,12 @@ const OUT_VARIABLE: &str = "CONNTRACK_GUARD_OUT";
 /// Lines of the kernel's console shown when a guest died.
 const CONSOLE_LINES: usize = 30;
 
-/// A guest whose kernel panics before its command has begun is booted again, so often in all: emulated processors that have to
-/// share a busy one have been seen to run into an instruction while the kernel was patching it (`int3`). A kernel that cannot boot
-/// here panics each time.
-const BOOTS: u32 = 3;
-
 /// One run of one command in one guest.
 #[derive(Clone, Debug)]
 pub struct Guest {
     /// The kernel to boot.
     pub kernel: Series,
-    /// Emulated processors, each a thread here; 1 when instructions are counted.
+    /// Emulated processors, which take turns; 1 when instructions are counted.
     pub cpus: u32,
     /// Memory in MiB.
     pub mem_mib: u32,
@@ -87,18 +82,13 @@ impl Guest {
             console: &console,
             errors: &errors,
         };
-        for boot in 1..=BOOTS {
-            let (mut qemu, out, err) = qemu::Qemu::start(self, &files)?;
-            if let Some(ended) = self.follow(&mut qemu, (out, &mut *stdout), (err, &mut *stderr), &mark)? {
-                return Ok(ended);
-            }
-            if boot < BOOTS && panicked_at_boot(&text(&console)) {
-                writeln!(stderr, "the guest's kernel panicked while it booted, before its command began; once more")?;
-            } else {
-                break;
-            }
+        let (mut qemu, out, err) = qemu::Qemu::start(self, &files)?;
+        let result = self.follow(&mut qemu, (out, stdout), (err, stderr), &mark);
+        match result {
+            Ok(Some(ended)) => Ok(ended),
+            Ok(None) => Err(died(&console, &errors)),
+            Err(error) => Err(error),
         }
-        Err(died(&console, &errors))
     }
 
     /// Copies both streams until both marks, the timeout, or the guest's death (`None`).
@@ -192,33 +182,24 @@ fn environment() -> Vec<(String, Vec<u8>)> {
 
 /// Why a guest ended without its command having ended. The whole console is kept in `target/vm/console.log`.
 fn died(console: &Path, errors: &Path) -> anyhow::Error {
-    let (said, errors) = (text(console), text(errors));
+    let read = |file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
+    let (text, errors) = (read(console), read(errors));
     let kept = tree::kept().join("vm/console.log");
     // An empty console tells nothing, and must not take the place of an earlier guest's last words.
     let place = match fs::metadata(console).is_ok_and(|meta| meta.len() > 0).then(|| fs::copy(console, &kept)) {
         Some(Ok(_)) => format!(" (all of it: {})", kept.display()),
         _ => String::new(),
     };
-    let (what, shown) = match panic_lines(&said) {
+    let (what, shown) = match panic_lines(&text) {
         Some(panic) => {
             ("the guest's kernel panicked; its console says", process::tail(&panic.join("\n"), CONSOLE_LINES))
         }
-        None if said.is_empty() && !errors.is_empty() => {
+        None if text.is_empty() && !errors.is_empty() => {
             ("the emulator could not start the guest", process::tail(&errors, CONSOLE_LINES))
         }
-        None => ("the guest stopped before its command ended; its console ends", process::tail(&said, CONSOLE_LINES)),
+        None => ("the guest stopped before its command ended; its console ends", process::tail(&text, CONSOLE_LINES)),
     };
     anyhow!("{what}{place}:\n{shown}")
-}
-
-/// What is in a file, as far as it can be read.
-fn text(file: &Path) -> String {
-    String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned()
-}
-
-/// Whether the kernel panicked before anything ran that somebody asked for.
-fn panicked_at_boot(console: &str) -> bool {
-    panic_lines(console).is_some() && !console.contains(init_script::BEGINS)
 }
 
 /// A panic from the line that says what happened: an oops comes before the panic that it brings, with the place in the
@@ -300,14 +281,5 @@ mod tests {
         let plain = panic_lines("booting\n[    1.0] Kernel panic - not syncing: No working init found\n").unwrap();
         assert!(plain.len() == 1 && plain[0].contains("init"), "{plain:?}");
         assert_eq!(panic_lines("[    3.0] BUG: soft lockup, and it went on\n"), None);
-    }
-
-    #[test]
-    fn a_panic_counts_as_the_boots_only_before_the_command_begins() {
-        let panic =
-            "[    1.4] Oops: int3: 0000 [#1]\n[    1.5] Kernel panic - not syncing: Fatal exception in interrupt\n";
-        assert!(panicked_at_boot(panic));
-        assert!(!panicked_at_boot(&format!("{}\n{panic}", init_script::BEGINS)));
-        assert!(!panicked_at_boot("guest: mount /sys failed\n"), "no panic: it would fail again");
     }
 }
