@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::actuate::{Actuator, DryRun, Effect, Outcome, Restored};
 use crate::config::{self, Policy};
 use crate::model::{Estimate, Model, ResizeCost};
-use crate::observe::{Observer, since_boot, table, timeouts};
+use crate::observe::{self, Observer, Sample, Timeouts, since_boot, table, timeouts};
 use crate::policy::{self, InForce, Limits, Plan, Setting, State, bounds};
 use crate::recording::Recorder;
 use crate::report::{Brake, Mode, PolicyNow, Reporter};
@@ -59,21 +59,13 @@ impl Control {
     /// Reads, decides, acts, reports. Returns how long to wait for the next tick.
     pub async fn tick(&mut self) -> Duration {
         let spent = self.spent.take();
-        let sample = match self.observer.sample() {
-            Ok(sample) => sample,
+        let (sample, estimate, plan) = match self.decide(spent.is_some()) {
+            Ok(decided) => decided,
             Err(error) => {
                 self.reporter.trouble(format!("cannot read the table, so nothing is decided: {error}"));
                 return AFTER_FAILURE;
             }
         };
-        if let Some(recorder) = &self.recorder {
-            recorder.add(&sample);
-        }
-        let estimate = self.model.observe(&sample);
-        self.resize_cost = estimate.resize_cost;
-        let state = self.state.clone().paused(self.brake.pauses(sample.at));
-        let (state, plan) = policy::decide(&state, &estimate, &self.policy, &self.limits);
-        self.state = state;
         let outcomes = match self.act(&plan, &estimate).await {
             Ok(outcomes) => {
                 self.reporter.no_trouble();
@@ -99,7 +91,32 @@ impl Control {
             // In a surge it would hold up the next answer.
             self.observer.look_at_entries(&sample.table);
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.add(sample);
+        }
         policy::next_tick(&estimate, &plan, credit.is_some())
+    }
+
+    /// Reads and decides. At rest, or when a surge has `woken` the guard, not everything is read first; what then turns out
+    /// to be about more than rest, or than the surge, is decided again on fresh readings alone.
+    fn decide(&mut self, woken: bool) -> Result<(Sample, Estimate, Plan), observe::Error> {
+        if woken {
+            self.observer.may_be_old(true);
+        }
+        let mut sample = self.observer.sample()?;
+        let mut estimate = self.model.observe(&sample);
+        self.resize_cost = estimate.resize_cost;
+        let before = self.state.clone().paused(self.brake.pauses(sample.at));
+        let (mut state, mut plan) = policy::decide(&before, &estimate, &self.policy, &self.limits);
+        let only_max = plan.changes.iter().all(|change| change.setting == Setting::Max);
+        let will_do = plan.rests() || woken && only_max;
+        if !will_do && self.observer.refresh(&mut sample)? {
+            estimate.refresh(&sample);
+            (state, plan) = policy::decide(&before, &estimate, &self.policy, &self.limits);
+        }
+        self.observer.may_be_old(plan.rests());
+        self.state = state;
+        Ok((sample, estimate, plan))
     }
 
     /// Returns when so many entries have come since the last tick that the next one must not wait.
@@ -149,7 +166,9 @@ impl Control {
         }
         let unread = |error| format!("the plan is not carried out: {error}");
         let table = table::read(&self.root).map_err(unread)?;
-        let timeouts = timeouts::read(&self.root).map_err(unread)?;
+        // A raise of max in an emergency need not wait for them.
+        let shortens = plan.changes.iter().any(|change| matches!(change.setting, Setting::Timeout(_)));
+        let timeouts = if shortens { timeouts::read(&self.root).map_err(unread)? } else { Timeouts::new() };
         let found = InForce { table, timeouts, time_of_day: estimate.time_of_day };
         let approved = bounds::check(plan, &self.limits, &found, estimate.entry_bytes, estimate.resize_cost)
             .map_err(|violation| format!("the plan is not carried out: {violation}"))?;
@@ -195,6 +214,7 @@ pub(crate) mod tests {
     use crate::actuate::Live;
     use crate::actuate::testing::FakeKernel;
     use crate::config::{Mode as PolicyMode, Restore};
+    use crate::observe::Timeout;
     use crate::policy::{Approved, Host};
     use crate::report::{Start, Status};
 
@@ -341,6 +361,24 @@ pub(crate) mod tests {
             control.tick().await;
             assert_eq!((status(&control).trouble, status(&control).table.count), (None, 11));
         });
+    }
+
+    #[test]
+    fn more_than_rest_and_more_than_a_surge_is_decided_on_fresh_timeouts() {
+        for (woken, surge) in [(false, 28), (true, 30)] {
+            let kernel = FakeKernel::with_timeouts(65536, 65536, 10);
+            let mut control = control(&kernel, PolicyMode::Enforce, live(&kernel));
+            // The first look sizes the buckets.
+            block_on(async { control.tick().await + control.tick().await });
+            assert!(control.decide(false).unwrap().2.rests());
+            kernel.set(Timeout::Udp.sysctl(), 28);
+            assert_eq!(control.decide(false).unwrap().0.timeouts[&Timeout::Udp], 30, "at rest, read a moment ago");
+            kernel.set("nf_conntrack_count", 200_000);
+            let (sample, estimate, plan) = control.decide(woken).unwrap();
+            assert!(plan.changes.iter().any(|change| change.setting == Setting::Max), "{plan:?}");
+            assert_eq!((sample.timeouts[&Timeout::Udp], estimate.timeouts[&Timeout::Udp]), (surge, surge));
+            assert_eq!(control.decide(false).unwrap().0.timeouts[&Timeout::Udp], 28, "all is read after it");
+        }
     }
 
     /// A kernel that says when a write has begun, and does not finish it before it is told to.

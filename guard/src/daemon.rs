@@ -1,6 +1,7 @@
 //! `conntrack-guard run`: starts the parts in the order in which nothing is changed before everything is checked, ticks,
 //! and on a signal puts everything back.
 
+mod alarm;
 pub(crate) mod found;
 mod policies;
 mod reload;
@@ -12,9 +13,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
+use self::alarm::Alarm;
 use self::policies::{Keep, Policies};
 use self::reload::{Ground, Reload};
 use self::signals::Stop;
@@ -25,6 +27,7 @@ use crate::figures::time;
 use crate::kernel::{self, Hooks};
 use crate::observe::Observer;
 use crate::policy::{Host, Setting};
+use crate::priority;
 use crate::recording::{self, Header, Hour, Recorder, Writer};
 use crate::report::{self, Brake, Guarding, Mode, Reporter, Server, Start};
 
@@ -38,6 +41,11 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     report::log::start(args.log_format, args.verbose);
     let root = Path::new("/");
     let policies = Policies::start(args)?;
+    if let Err(error) = priority::urgent() {
+        info!(
+            "a surge on a busy host is answered later than it could be, because no priority of -20 is to be had: {error}"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
         // Before anything is changed: a signal from here on is a stop or a reload and not a death.
@@ -142,6 +150,7 @@ async fn until_stopped(
     write_limit: Duration,
 ) -> Result<Ended, Failure> {
     let state_dir = reload.policies.state_dir().to_path_buf();
+    let mut alarm = Alarm::new().context("no timer for the next look at the table")?;
     loop {
         let pause = {
             let mut tick = std::pin::pin!(control.tick());
@@ -161,7 +170,7 @@ async fn until_stopped(
             return Ok(Ended::TableGone);
         }
         tokio::select! {
-            () = sleep(pause) => {}
+            rung = alarm.after(pause) => rung.context("the timer for the next look at the table")?,
             () = control.credit_spent() => {}
             why = reload.wanted() => reload.carry_out(why, control, ground).await,
             () = stop.received() => break,
@@ -188,6 +197,7 @@ mod tests {
 
     use clap::Parser as _;
     use nix::sys::signal::{Signal as Number, raise};
+    use tokio::time::sleep;
 
     use super::*;
     use crate::actuate::Inherited;

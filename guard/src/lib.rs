@@ -20,4 +20,5 @@ pub mod commands;
 pub mod control;
 pub mod daemon;
 mod figures;
+mod priority;
 pub mod ui;

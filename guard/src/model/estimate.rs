@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outlook::Outlook;
 use super::stall::{ResizeCost, Stalled};
-use crate::observe::{Memory, TableReading, Timeout, Timeouts};
+use crate::observe::{Memory, Sample, TableReading, Timeout, Timeouts};
 
 /// The state of the table and where it is going, at the time of one sample.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,6 +73,13 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// Takes over what was read again after the sample was judged: the timeouts and the flowtables. How the entries that are
+    /// there will end does not depend on them.
+    pub fn refresh(&mut self, sample: &Sample) {
+        self.timeouts.clone_from(&sample.timeouts);
+        self.flowtables = sample.flowtables;
+    }
+
     /// How many more entries fit into the memory that is available, with a twentieth of the host's left to others. None
     /// while tasks wait for memory: `MemAvailable` promises too much then. A host whose memory is not known sets no limit.
     pub fn entries_that_fit(&self) -> u64 {

@@ -4,6 +4,7 @@ mod census;
 mod error;
 pub mod memory;
 mod sample;
+mod seldom;
 pub mod stats;
 pub mod table;
 pub mod timeouts;
@@ -32,6 +33,7 @@ pub struct Observer {
     stats: stats::Stats,
     entry_bytes: u64,
     census: census::Taker,
+    seldom: seldom::Seldom,
 }
 
 impl Observer {
@@ -40,27 +42,38 @@ impl Observer {
         let entry_bytes = memory::entry_bytes(root);
         let presence = Presence::new(hooks.as_ref().map(Hooks::ctnetlink_is_built_in));
         let (stats, census) = (stats::Stats::new(presence), census::Taker::new(presence));
-        Self { root: root.to_owned(), hooks, stats, entry_bytes, census }
+        Self { root: root.to_owned(), hooks, stats, entry_bytes, census, seldom: seldom::Seldom::default() }
     }
 
-    /// Reads everything once. The statistics may be missing; without the table's size and count there is no sample.
+    /// Reads once. The statistics may be missing; without the table's size and count there is no sample.
     pub fn sample(&mut self) -> Result<Sample, Error> {
         let stats = self.stats.read(&self.root);
         // The counters before the count: an entry that comes between the two is then in the count already, so growth
         // by the one never runs ahead of the other.
         let hooks = self.hooks.as_mut().map(Hooks::read);
-        Ok(Sample {
+        let mut sample = Sample {
             at: since_boot(),
             table: table::read(&self.root)?,
             stats,
             hooks,
             memory: memory::read(&self.root)?,
             entry_bytes: self.entry_bytes,
-            timeouts: timeouts::read(&self.root)?,
             census: self.census.last(),
-            flowtables: flowtables(&self.root),
             time_of_day: time_of_day(),
-        })
+            ..Sample::default()
+        };
+        self.seldom.complete(&self.root, &mut sample)?;
+        Ok(sample)
+    }
+
+    /// Whether the samples that follow may have the timeouts and the flowtables of up to 10 s before.
+    pub fn may_be_old(&mut self, may_be_old: bool) {
+        self.seldom.may_be_old(may_be_old);
+    }
+
+    /// Reads again what the last sample has of before, for a decision that may depend on it; whether any of it changed.
+    pub fn refresh(&mut self, sample: &mut Sample) -> Result<bool, Error> {
+        self.seldom.refresh(&self.root, sample)
     }
 
     /// Looks at the entries themselves if it is time, for the samples that follow. Takes a few milliseconds, so it is for
@@ -111,11 +124,4 @@ fn time_of_day() -> Duration {
     const DAY: u64 = 24 * 60 * 60;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Duration::from_secs(since_epoch.as_secs() % DAY)
-}
-
-/// Whether nf_flow_table is loaded and somebody uses it: third column of /proc/modules (`m_show` in kernel/module/procfs.c).
-fn flowtables(root: &Path) -> bool {
-    let modules = std::fs::read_to_string(root.join("proc/modules")).unwrap_or_default();
-    let mut lines = modules.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    lines.any(|cells| cells.first() == Some(&"nf_flow_table") && cells.get(2).is_some_and(|users| *users != "0"))
 }

@@ -112,7 +112,7 @@ pub enum Violation {
 pub struct InForce {
     /// max, buckets and the count.
     pub table: TableReading,
-    /// The timeouts.
+    /// The timeouts; one that is not there may not be changed from anything.
     pub timeouts: Timeouts,
     /// Time since midnight, UTC.
     pub time_of_day: Duration,

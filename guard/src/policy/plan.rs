@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::phase::Standing;
+use super::phase::{Phase, Standing};
 use super::settle::Settled;
 use crate::observe::Timeout;
 
@@ -175,4 +175,11 @@ pub struct Plan {
     /// Whether max cannot rise however full the table gets, for a reason in `held`.
     #[serde(skip)]
     pub max_blocked: bool,
+}
+
+impl Plan {
+    /// Whether the guard is at rest: nothing presses, nothing is to be done and nothing to be taken back.
+    pub fn rests(&self) -> bool {
+        self.changes.is_empty() && self.standing.phase == Phase::Calm
+    }
 }

@@ -22,6 +22,7 @@ pub use writer::Writer;
 
 use crate::observe::Sample;
 use crate::policy::Host;
+use crate::priority;
 
 /// Of the format.
 const VERSION: u32 = 1;
@@ -116,13 +117,18 @@ pub enum Error {
 /// guard. Samples that the thread cannot keep up with are left out.
 #[derive(Debug)]
 pub struct Recorder {
-    samples: Option<SyncSender<Sample>>,
+    samples: Option<SyncSender<Vec<Sample>>>,
+    /// What is handed over together: each time wakes the thread.
+    together: Vec<Sample>,
     /// Hears when everything is written.
     ended: Receiver<()>,
 }
 
-/// So many samples may wait for the disk: at most half a minute's, and about 1 MiB.
-const WAITING: usize = 512;
+/// Samples of this long are handed over together, and no more than so many.
+const TOGETHER: Duration = Duration::from_secs(10);
+const MOST_TOGETHER: usize = 16;
+/// So many of them may wait for the disk: half a minute's samples at 50 ms, about 1 MiB.
+const WAITING: usize = 32;
 /// A stop waits no longer than this for the last of them.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
@@ -130,11 +136,12 @@ impl Recorder {
     /// Records the last hour below the state directory, and everything into `file` if one is named. Each ends by itself,
     /// with a warning, when its disk fails.
     pub fn start(hour: Option<Hour>, file: Option<Writer>) -> Self {
-        let (samples, arriving) = sync_channel::<Sample>(WAITING);
+        let (samples, arriving) = sync_channel::<Vec<Sample>>(WAITING);
         let (end, ended) = sync_channel(1);
         thread::spawn(move || {
+            priority::ordinary();
             let (mut hour, mut file) = (hour, file);
-            for sample in arriving {
+            for sample in arriving.into_iter().flatten() {
                 hour = hour.and_then(|mut hour| kept(&hour.add(&sample), "the last hour").then_some(hour));
                 file = file.and_then(|mut file| kept(&file.add(&sample), "--record").then_some(file));
             }
@@ -143,14 +150,24 @@ impl Recorder {
             }
             let _ = end.send(());
         });
-        Self { samples: Some(samples), ended }
+        Self { samples: Some(samples), together: Vec::new(), ended }
     }
 
-    /// Hands one over; never waits.
-    pub fn add(&self, sample: &Sample) {
-        // Full, or its thread has ended: what is lost is a sample of a recording.
+    /// Hands one over, now or with those that follow; never waits.
+    pub fn add(&mut self, sample: Sample) {
+        self.together.push(sample);
+        let spans = |first: &Sample, last: &Sample| last.at.saturating_sub(first.at) >= TOGETHER;
+        let enough = self.together.first().zip(self.together.last()).is_some_and(|(first, last)| spans(first, last));
+        if enough || self.together.len() >= MOST_TOGETHER {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let together = std::mem::take(&mut self.together);
+        // Full, or its thread has ended: what is lost is samples of a recording.
         if let Some(samples) = &self.samples {
-            let _ = samples.try_send(sample.clone());
+            let _ = samples.try_send(together);
         }
     }
 }
@@ -158,6 +175,7 @@ impl Recorder {
 impl Drop for Recorder {
     /// Waits until everything is written, or until a disk has hung for too long.
     fn drop(&mut self) {
+        self.hand_over();
         self.samples = None;
         if self.ended.recv_timeout(LAST_WRITES).is_err() {
             tracing::warn!("the disk is too slow for the recording: its end is missing");

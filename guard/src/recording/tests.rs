@@ -113,11 +113,30 @@ fn a_recorder_writes_all_it_was_given_before_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("all.json.gz");
     let hour = Hour::keep(&folder.path().join(FOLDER), header()).unwrap();
-    let recorder = Recorder::start(Some(hour), Some(Writer::create(&path, &header()).unwrap()));
+    let mut recorder = Recorder::start(Some(hour), Some(Writer::create(&path, &header()).unwrap()));
     for second in 0..100 {
-        recorder.add(&sample(second));
+        recorder.add(sample(second));
     }
     drop(recorder);
     assert_eq!(seconds(&path), ((0..100).collect(), 1, 0));
     assert_eq!(seconds(&folder.path().join(FOLDER)).0.len(), 100);
+}
+
+#[test]
+fn samples_of_ten_seconds_are_handed_over_together_and_a_surge_of_them_sooner() {
+    let (samples, arriving) = sync_channel(8);
+    let (_end, ended) = sync_channel(1);
+    let mut recorder = Recorder { samples: Some(samples), together: Vec::new(), ended };
+    let mut handed_over = |times: &[u64]| {
+        for millis in times {
+            recorder.add(Sample { at: Duration::from_millis(*millis), ..Sample::default() });
+        }
+        arriving.try_iter().map(|together: Vec<Sample>| together.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(handed_over(&[0, 2_000, 4_000, 6_000, 8_000, 9_999]), [0; 0]);
+    assert_eq!(handed_over(&[10_000, 12_000, 21_999]), [7]);
+    assert_eq!(handed_over(&[22_000]), [3]);
+    let surge: Vec<u64> = (0..40).map(|tick| 30_000 + 50 * tick).collect();
+    assert_eq!(handed_over(&surge), [16, 16]);
+    assert_eq!(handed_over(&[20_000; 8]), [16], "a clock that went back keeps nothing");
 }

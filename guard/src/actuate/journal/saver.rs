@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use super::content::Content;
 use super::{Error, FILE};
 use crate::actuate::whole::{fresh_of, replace};
+use crate::priority;
 
 /// Where the journal is made before it takes its place.
 pub(super) fn fresh(directory: &Path) -> PathBuf {
@@ -51,6 +52,7 @@ impl Saver {
 }
 
 fn run(directory: &Path, inbox: &Receiver<Content>) {
+    priority::ordinary();
     let mut failing = false;
     while let Ok(first) = inbox.recv() {
         let content = inbox.try_iter().last().unwrap_or(first);
