@@ -9,13 +9,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// How often its state is looked at where nobody wants it otherwise.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// The part of its status that tells whether it has programs.
+#[derive(Deserialize)]
+struct Status {
+    back_end: BackEnd,
+}
+
+#[derive(Deserialize)]
+struct BackEnd {
+    measured: bool,
+    reason: Option<String>,
+}
 
 /// A running guard. Stopped when dropped.
 #[derive(Debug)]
@@ -90,6 +103,15 @@ impl Guard {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Fails where it has no eBPF programs, and so is not what is to be measured.
+    pub fn check_that_it_measures(&self) -> Result<()> {
+        let back_end = Self::read::<Status>(&self.status_text()?)?.back_end;
+        let why =
+            || format!("no programs are attached: {}", back_end.reason.as_deref().unwrap_or("no reason is given"));
+        ensure!(back_end.measured, "{}", why());
+        Ok(())
+    }
+
     /// The part of that which the caller needs.
     pub fn read<Status: DeserializeOwned>(status: &str) -> Result<Status> {
         serde_json::from_str(status).context("`conntrack-guard status --json` has another shape than expected")
@@ -128,7 +150,8 @@ impl Guard {
         }
     }
 
-    fn log_text(&self) -> String {
+    /// Its log so far, JSON lines.
+    pub fn log_text(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

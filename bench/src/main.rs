@@ -5,7 +5,9 @@ mod demo;
 mod figures;
 mod guard;
 mod hooks;
+mod idle;
 mod put_back;
+mod reaction;
 mod signals;
 mod start;
 mod table;
@@ -31,6 +33,10 @@ enum Command {
     Demo(demo::Arguments),
     /// What watching costs a new flow, in counted instructions; for a guest: `cargo xtask bench hooks`
     Hooks(hooks::Arguments),
+    /// How fast a surge is answered; for a guest: `cargo xtask bench reaction`
+    Reaction(reaction::Arguments),
+    /// What the guard takes while nothing happens; for a guest: `cargo xtask bench idle`
+    Idle(idle::Arguments),
     /// How long the guard takes to start, and what memory it holds; for a guest: `cargo xtask bench start`
     Start(start::Arguments),
 }
@@ -41,6 +47,8 @@ fn main() -> ExitCode {
         Command::Churn(arguments) => churn_command::run(&arguments, stop),
         Command::Demo(arguments) => demo::run(&arguments, stop),
         Command::Hooks(arguments) => hooks::run(&arguments, stop),
+        Command::Reaction(arguments) => reaction::run(&arguments, stop),
+        Command::Idle(arguments) => idle::run(&arguments, stop),
         Command::Start(arguments) => start::run(&arguments, stop),
     });
     outcome.unwrap_or_else(|error| {

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::guard::Guard;
 use crate::put_back::RunFolder;
@@ -52,18 +52,6 @@ struct Start {
     peak_kib: u64,
 }
 
-/// The part of the guard's status that matters here.
-#[derive(Deserialize)]
-struct Status {
-    back_end: BackEnd,
-}
-
-#[derive(Deserialize)]
-struct BackEnd {
-    measured: bool,
-    reason: Option<String>,
-}
-
 /// Starts and stops the guard `rounds` times, and once before; it changes nothing meanwhile. Exit code 1 where a promise is not kept.
 pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> {
     let folder = RunFolder::new()?;
@@ -92,9 +80,7 @@ fn start(arguments: &Arguments, folder: &RunFolder, stop: &AtomicBool) -> Result
     let began = Instant::now();
     let guard = Guard::start_program(&arguments.guard, &dry_run, folder.path(), PATIENCE, LOOK, stop)?;
     let took = began.elapsed();
-    let back_end = Guard::read::<Status>(&guard.status_text()?)?.back_end;
-    let why = || format!("no programs are attached: {}", back_end.reason.as_deref().unwrap_or("no reason is given"));
-    ensure!(back_end.measured, "{}", why());
+    guard.check_that_it_measures()?;
     thread::sleep(SETTLED);
     let path = format!("/proc/{}/status", guard.pid());
     let status = fs::read_to_string(&path).context(path)?;
@@ -106,7 +92,7 @@ fn start(arguments: &Arguments, folder: &RunFolder, stop: &AtomicBool) -> Result
 }
 
 /// The value of a line of `/proc/PID/status`, as in `VmRSS: 3932 kB`.
-fn kib(status: &str, key: &str) -> Result<u64> {
+pub(crate) fn kib(status: &str, key: &str) -> Result<u64> {
     let value = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     let value = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok());
     value.with_context(|| format!("/proc/PID/status has no {key}"))

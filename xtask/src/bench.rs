@@ -1,6 +1,5 @@
 //! `cargo xtask bench`: measurements on a real kernel, in a guest. What they show is the bench's to say.
 
-use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -41,6 +40,47 @@ pub enum What {
         #[arg(long)]
         json: bool,
     },
+    /// How long from the flow that spends the guard's credit until a higher max is read back
+    ///
+    /// Bursts of new flows, as fast as the guest's one CPU makes them; its clock counts instructions. Exits with 1 where
+    /// more than one crossing in 100 is answered later than after 10 ms of the guest's time.
+    Reaction {
+        /// How many crossings at least
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        crossings: u32,
+        /// Print one JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the static binary takes while nothing happens
+    ///
+    /// On a guest with one CPU whose clock counts instructions: equal on any machine. Exits with 1 where it wakes up more
+    /// than once a second, takes 0.1 % of a core or more, or has or had more than 8 MiB resident.
+    Idle {
+        /// How long it is looked at, seconds of the guest's time
+        #[arg(
+            long = "for",
+            value_name = "SECONDS",
+            default_value_t = 300,
+            value_parser = clap::value_parser!(u32).range(10..=86_400)
+        )]
+        seconds: u32,
+        /// Print one JSON object instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl What {
+    /// The measurement's name, which is that of the bench's command.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Hooks { .. } => "hooks",
+            Self::Start { .. } => "start",
+            Self::Reaction { .. } => "reaction",
+            Self::Idle { .. } => "idle",
+        }
+    }
 }
 
 /// Sets up, builds, boots and passes the bench's output and exit code through.
@@ -52,38 +92,41 @@ pub fn run(what: &What) -> Result<u8> {
         pieces.extend(setup::for_bench());
     }
     setup::ensure(&pieces, setup::Say::Fetched)?;
-    let (mut command, rounds, json) = match what {
-        What::Hooks { rounds, json } => (vec![build::release()?.bench.into(), "hooks".into()], rounds, json),
-        What::Start { rounds, json } => (start()?, rounds, json),
+    measure(what)
+}
+
+/// The same where everything is set up.
+pub fn measure(what: &What) -> Result<u8> {
+    let mut command = match what {
+        What::Hooks { .. } => vec![build::release()?.bench.into(), what.name().into()],
+        // They measure the binary that ships; the bench itself may be a debug build.
+        What::Start { .. } | What::Reaction { .. } | What::Idle { .. } => {
+            let guard = image::static_binary()?;
+            process::show(process::cargo().args(["build", "--quiet", "--package", "conntrack-guard-bench", "--bins"]))?;
+            vec![tree::built().join("debug/conntrack-guard-bench").into(), what.name().into(), guard.into()]
+        }
     };
-    command.extend(["--rounds".into(), rounds.to_string().into()]);
+    // How much is asked for, and how many rounds that is at most, for the guest's time limit.
+    let (option, much, rounds, json) = match what {
+        What::Hooks { rounds, json } | What::Start { rounds, json } => ("--rounds", rounds, *rounds, json),
+        What::Reaction { crossings, json } => ("--crossings", crossings, crossings / 50, json),
+        What::Idle { seconds, json } => ("--for", seconds, seconds / 600, json),
+    };
+    command.extend([option.into(), much.to_string().into()]);
     if *json {
         command.push("--json".into());
     }
     eprintln!("booting a guest: Linux {}, one CPU whose clock counts instructions", KERNEL.name());
     let start = Instant::now();
-    let code = vm::run(&vm::Guest { command, ..guest(*rounds) })?;
-    eprintln!("the measurement ended with {code} after {} s", start.elapsed().as_secs());
-    Ok(code)
-}
-
-/// The command that measures starts. What it starts is the binary that ships; itself it may be a debug build.
-pub fn start() -> Result<Vec<OsString>> {
-    let guard = image::static_binary()?;
-    process::show(process::cargo().args(["build", "--quiet", "--package", "conntrack-guard-bench", "--bins"]))?;
-    let bench = tree::built().join("debug/conntrack-guard-bench");
-    Ok(vec![bench.into(), "start".into(), guard.into()])
-}
-
-/// A guest that counts instructions for this many rounds of something.
-pub fn guest(rounds: u32) -> vm::Guest {
-    vm::Guest {
+    let code = vm::run(&vm::Guest {
         kernel: KERNEL,
         cpus: 1,
         mem_mib: MEMORY_MIB,
         count_instructions: true,
         timeout: ROUND_LIMIT * (rounds + 1),
         out: tree::kept().join("vm/out"),
-        command: Vec::new(),
-    }
+        command,
+    })?;
+    eprintln!("the measurement ended with {code} after {} s", start.elapsed().as_secs());
+    Ok(code)
 }

@@ -37,7 +37,7 @@ pub(super) fn check() -> Result<()> {
     if cpus != 1 {
         return Err(NotHere(format!(
             "this machine has {cpus} CPUs, and work that moves between them is not counted: use a guest, `cargo xtask \
-             bench hooks`"
+             bench`"
         ))
         .into());
     }
@@ -46,8 +46,7 @@ pub(super) fn check() -> Result<()> {
     times.sort_unstable();
     if times[..3].iter().any(|time| time.abs_diff(KNOWN_WORK) > KNOWN_WORK / 1000) {
         return Err(NotHere(format!(
-            "this machine's clock counts no instructions ({KNOWN_WORK} of them took {} ns): use a guest, `cargo xtask bench \
-             hooks`",
+            "this machine's clock counts no instructions ({KNOWN_WORK} of them took {} ns): use a guest, `cargo xtask bench`",
             times[0]
         ))
         .into());

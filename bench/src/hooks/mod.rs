@@ -42,8 +42,7 @@ pub(crate) struct Arguments {
 
 /// Measures everything. An error says what could not be measured; no figure makes one.
 pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> {
-    clock::check()?;
-    check_nobody_else()?;
+    check_alone()?;
     let kernel = nix::sys::utsname::uname()?.release().to_string_lossy().into_owned();
     let folder = RunFolder::new()?;
     let _put_back = PutBack::Settings(Settings::read()?);
@@ -92,18 +91,24 @@ fn line(round: usize, rounds: u32, pair: &Pair, start: Instant) -> String {
     )
 }
 
+/// Refuses a machine whose clock does not count, and one that somebody uses.
+pub(crate) fn check_alone() -> Result<()> {
+    clock::check()?;
+    check_nobody_else()
+}
+
 /// It fills and flushes the table, and counts what everybody costs together: not on a host that somebody uses.
 fn check_nobody_else() -> Result<()> {
     let entries = conntrack::count()?;
     if entries > 0 {
         return Err(NotHere(format!(
-            "this kernel tracks {} connections: measure in a guest, `cargo xtask bench hooks`",
+            "this kernel tracks {} connections: measure in a guest, `cargo xtask bench`",
             grouped(entries)
         ))
         .into());
     }
     if watcher::hooked()? {
-        let text = "somebody watches this kernel's nf_conntrack already: measure in a guest, `cargo xtask bench hooks`";
+        let text = "somebody watches this kernel's nf_conntrack already: measure in a guest, `cargo xtask bench`";
         return Err(NotHere(text.to_owned()).into());
     }
     Ok(())

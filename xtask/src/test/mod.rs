@@ -8,12 +8,12 @@ use anyhow::Result;
 use crate::deploy::{self, Verdict};
 use crate::{process, setup};
 
+mod counted;
 mod guest;
 mod kernels;
 mod libtest;
 mod lints;
 mod matrix;
-mod start;
 mod tally;
 
 pub use kernels::Scope;
@@ -33,7 +33,7 @@ pub fn run(scope: Scope) -> Result<u8> {
     lints::run(&mut tally);
     host_tests(&mut tally);
     deployment(&mut tally);
-    start::run(&mut tally);
+    counted::run(&mut tally);
     let matrix = guest::run(&mut tally, scope);
     if scope == Scope::All {
         heading("kernels, back ends, tests");
