@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use bench::conntrack::{self, Settings};
+use conntrack_guard::observe::Timeout;
 use nix::sched::{CloneFlags, unshare};
 
 /// Set by the guest; nothing here may touch another machine's table.
@@ -16,6 +17,8 @@ const GUEST: &str = "CONNTRACK_GUARD_OUT";
 /// The table with settings of the test's choice, emptied; the settings found come back at the end.
 pub struct Table {
     found: Settings,
+    /// The timeouts' files with what was in them.
+    timeouts: Vec<(PathBuf, String)>,
 }
 
 impl Table {
@@ -24,7 +27,9 @@ impl Table {
         conntrack::flush().unwrap();
         let found = Settings::read().unwrap();
         Settings { max, buckets }.write().unwrap();
-        Self { found }
+        let files = Timeout::ALL.iter().map(|timeout| Path::new("/proc/sys/net/netfilter").join(timeout.sysctl()));
+        let timeouts = files.filter_map(|file| Some((file.clone(), fs::read_to_string(file).ok()?))).collect();
+        Self { found, timeouts }
     }
 }
 
@@ -32,6 +37,10 @@ impl Drop for Table {
     fn drop(&mut self) {
         conntrack::flush().unwrap();
         self.found.write().unwrap();
+        // A guard that was stopped under load leaves them short.
+        for (file, seconds) in &self.timeouts {
+            fs::write(file, seconds).unwrap();
+        }
     }
 }
 
