@@ -23,9 +23,11 @@ use super::states::all;
 use super::sweeps::Sweeps;
 use crate::observe::{Census, Timeout, Timeouts};
 
-/// From this share of the entries on, ends of one interval that nothing brought about are a clearing (`conntrack -F`, an
+/// From this share of the entries on, ends of one interval that nothing brought about may be a clearing (`conntrack -F`, an
 /// address deleted), not timeouts.
 const CLEARED: f64 = 0.25;
+/// A sweep leaves what came this short a time ago, seconds, or a shortest timeout ago; a clearing does not leave half of it.
+const YOUNG: f64 = 5.0;
 /// What is left of a cohort is worth so little at least when it stands for all of it.
 const LEAST: f64 = 0.01;
 /// Of so large a share of what comes it must be known how it ends before it can be said where the count will settle: the rest
@@ -54,6 +56,8 @@ pub(super) struct Cohorts {
     found: PerTimeout,
     /// When the last census was made.
     census_at: Option<Duration>,
+    /// Entries that were there before all that is known to have come.
+    before: Option<f64>,
 }
 
 /// Ends that belong together: what expired in this time was freed in it.
@@ -96,6 +100,7 @@ impl Cohorts {
             correction: Correction::new(horizon),
             found: [0.0; ALL],
             census_at: None,
+            before: None,
         }
     }
 
@@ -111,8 +116,9 @@ impl Cohorts {
         self.pace.add(flow.inserts / seconds, interval);
 
         let were_there = count as f64 + flow.destroys;
+        self.before.get_or_insert((were_there - flow.inserts).max(0.0));
         let unexpected = flow.destroys - self.ahead.dead - ended(&self.ahead.until, seconds);
-        if unexpected > CLEARED * were_there {
+        if unexpected > CLEARED * were_there && (count as f64) < self.young() / 2.0 {
             // What went at once will not end later, and says nothing on how the others will end.
             self.arrivals.thin(flow.destroys);
             self.batch = Batch { from: self.now, ..Batch::default() };
@@ -151,14 +157,26 @@ impl Cohorts {
         let Some(census) = census else { return };
         let each_stands_for = (count as f64 - self.ahead.dead).max(0.0) / (all(census) as f64).max(1.0);
         for (timeout, state) in census.by.iter().filter(|(timeout, _)| only_waits(**timeout)) {
-            let came = self.came_within(*timeout).unwrap_or_default();
+            // Of what came before all that is known, all may be in this state.
+            let (came, before) = match self.came_within(*timeout) {
+                Some(came) => (came, 0.0),
+                None => (self.arrivals.cohorts().map(|cohort| cohort.came).sum(), self.before.unwrap_or_default()),
+            };
             let seen = state.entries as f64;
             // More than came within the timeout: packets keep them alive, and when they will end is not known.
-            if came > 0.0 && seen * each_stands_for <= came {
+            if came > 0.0 && seen * each_stands_for <= came + before {
                 // As many as there are at least: chance is in what was looked at.
-                self.found[*timeout as usize] = (seen - 2.0 * seen.sqrt()).max(0.0) * each_stands_for / came;
+                let least = (seen - 2.0 * seen.sqrt()) * each_stands_for - before;
+                self.found[*timeout as usize] = (least / came).clamp(0.0, 1.0);
             }
         }
+    }
+
+    /// Entries that came too short a time ago to have expired.
+    fn young(&self) -> f64 {
+        let shortest = self.eras.in_force().iter().copied().fold(f64::INFINITY, f64::min);
+        let age = if shortest.is_finite() { shortest.max(YOUNG) } else { YOUNG };
+        self.arrivals.left(self.now - age, self.now, None)
     }
 
     /// What the batch that ends here says.
@@ -234,14 +252,16 @@ impl Cohorts {
     }
 
     fn endings(&self) -> Vec<Ending> {
-        let mut ended = 0.0;
-        let known = |timeout: &Timeout| self.kinds[*timeout as usize].is_known() || self.found[*timeout as usize] > 0.0;
+        let found = |timeout: Timeout| self.found[timeout as usize];
+        let known = |timeout: &Timeout| self.kinds[*timeout as usize].is_known() || found(*timeout) > 0.0;
+        // What is there is known before the first of it ends: what was learnt of earlier ends has the rest.
+        let all_found: f64 = self.found.iter().sum();
+        let mut rest = (1.0 - all_found).max(0.0);
         let endings = self.by_end().into_iter().filter(known).map(|timeout| {
-            // What is there is known before the first of it ends.
-            let learnt = self.kinds[timeout as usize].share(ended);
-            let share = learnt.max(self.found[timeout as usize]).min((1.0 - ended).max(0.0));
-            ended += share;
-            Ending { timeout, share }
+            let found = found(timeout) / all_found.max(1.0);
+            let more = (self.kinds[timeout as usize].share(0.0) - found).clamp(0.0, rest);
+            rest -= more;
+            Ending { timeout, share: found + more }
         });
         endings.collect()
     }
@@ -286,7 +306,7 @@ impl Cohorts {
 
     /// Seconds that an entry is there besides its timeout: open before, dead after it.
     fn open(&self, timeout: Timeout) -> f64 {
-        self.kinds[timeout as usize].open() + self.sweeps.gap(self.now).unwrap_or(0.0) / 2.0
+        self.kinds[timeout as usize].open() + self.sweeps.lingering(self.now).mean()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ends::PerTimeout;
+use super::sweeps::Lingering;
 use crate::observe::{Timeout, Timeouts};
 
 /// Points in time up to which the ends of the entries that are there are worked out, seconds from now. What is asked for
@@ -11,6 +12,9 @@ pub(super) const AFTER: [f64; 32] = [
     0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 120.0,
     150.0, 180.0, 240.0, 300.0, 360.0, 450.0, 600.0, 900.0, 1_200.0, 1_800.0, 2_700.0, 3_600.0,
 ];
+
+/// From this share of what comes on, it is known what ends it.
+const KNOWN: f64 = 0.7;
 
 /// The table's entries and what is expected of them, as of one sample.
 ///
@@ -29,6 +33,8 @@ pub struct Outlook {
     pub(super) shares: PerTimeout,
     /// Seconds for which the entries of each timeout stay open before it begins to run.
     pub(super) open: PerTimeout,
+    /// How they stay when it has run out.
+    pub(super) lingering: Lingering,
     /// The timeouts in force, seconds.
     pub(super) in_force: PerTimeout,
     /// Entries a second by which the count moves for reasons unknown: all of its growth where there are no hooks.
@@ -61,12 +67,29 @@ impl Outlook {
 
     /// Ends of entries that came after now: those of a timeout begin to end when it has run once.
     fn new_ends(&self, after: f64, timeouts: &Timeouts) -> f64 {
+        let seconds = |timeout: Timeout| {
+            timeouts.get(&timeout).map_or(self.in_force[timeout as usize], |seconds| *seconds as f64)
+        };
+        let lingering = self.lingering(seconds).mean();
         let ends = Timeout::ALL.iter().map(|timeout| {
             let index = *timeout as usize;
-            let seconds = timeouts.get(timeout).map_or(self.in_force[index], |seconds| *seconds as f64);
-            self.shares[index] * self.inserts * (after - self.open[index] - seconds).max(0.0)
+            let stays = self.open[index] + seconds(*timeout) + lingering;
+            self.shares[index] * self.inserts * (after - stays).max(0.0)
         });
         ends.sum()
+    }
+
+    /// Entries of a timeout are as many as come in its time, and have half of it left on average. Where too much is not
+    /// known of what comes, sweeps are expected to come as they do.
+    fn lingering(&self, seconds: impl Fn(Timeout) -> f64) -> Lingering {
+        let (mut known, mut there, mut left) = (0.0, 0.0, 0.0);
+        for timeout in Timeout::ALL {
+            let (share, seconds) = (self.shares[timeout as usize], seconds(timeout));
+            known += share;
+            there += share * seconds;
+            left += share * seconds * seconds / 2.0;
+        }
+        if known < KNOWN || there <= 0.0 { self.lingering } else { self.lingering.where_left(left / there) }
     }
 }
 

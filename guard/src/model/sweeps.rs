@@ -19,6 +19,31 @@ const FREED_A_SECOND: f64 = 64_000.0;
 /// Sweeps that are further apart are no sweeps (`GC_SCAN_INTERVAL_MAX` is 60 s), or nothing expired in between; seconds.
 const LONGEST: f64 = 75.0;
 
+/// How entries stay after their time has run out, until a lookup meets them or a sweep comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Lingering {
+    /// Seconds between two sweeps; 0 where what expires goes at once.
+    gap: f64,
+    /// The share of them that lookups meet in a second.
+    met: f64,
+}
+
+impl Lingering {
+    /// Seconds on average.
+    pub(super) fn mean(self) -> f64 {
+        let Self { gap, met } = self;
+        let by_then = met * gap;
+        // Between two sweeps those that expire at any time wait for half of it, less what lookups meet before.
+        if by_then < 1e-3 { gap / 2.0 } else { (1.0 + (-by_then).exp_m1() / by_then) / met }
+    }
+
+    /// The same where entries have so many seconds left on average: `gc_worker` comes again after that time (1 s at least),
+    /// so that shorter timeouts bring it sooner. Where it comes sooner anyway, it is for a reason not known here.
+    pub(super) fn where_left(self, seconds: f64) -> Self {
+        Self { gap: self.gap.min(seconds.max(1.0)), ..self }
+    }
+}
+
 /// The sweeps seen.
 #[derive(Clone, Debug)]
 pub(super) struct Sweeps {
@@ -79,11 +104,20 @@ impl Sweeps {
         self.gap.zip(self.last).and_then(|(gap, last)| (now - last <= 1.25 * gap + 5.0).then_some(gap))
     }
 
+    /// For how long what has expired stays.
+    pub(super) fn lingering(&self, now: f64) -> Lingering {
+        Lingering { gap: self.gap(now).unwrap_or(0.0), met: self.met() }
+    }
+
+    /// The share of the dead that lookups meet in a second.
+    fn met(&self) -> f64 {
+        if self.dead.mean() > 1.0 { (self.met.mean() / self.dead.mean()).min(1.0) } else { 0.0 }
+    }
+
     /// From what expires until [`AFTER`] (`dead` have already), what is freed until then.
     pub(super) fn freed(&self, now: f64, dead: f64, expiring: &[f64; AFTER.len()]) -> [f64; AFTER.len()] {
         let Some((gap, last)) = self.gap(now).zip(self.last) else { return expiring.map(|expired| dead + expired) };
-        // The share of the dead that lookups meet in a second.
-        let met = if self.dead.mean() > 1.0 { (self.met.mean() / self.dead.mean()).min(1.0) } else { 0.0 };
+        let met = self.met();
         let mut sweep = (last + gap - now).max(0.1);
         let (mut dead, mut from, mut before) = (dead, 0.0, 0.0);
         let mut freed = [0.0; AFTER.len()];

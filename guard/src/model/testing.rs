@@ -31,6 +31,8 @@ pub(super) struct Toy {
     pub(super) kinds: Vec<Kind>,
     pub(super) sample: Sample,
     pub(super) hooked: bool,
+    /// Seconds between the sweeps that free what has expired; 1 frees it at once.
+    pub(super) swept: u64,
     second: u64,
     /// By the second at which something happens to them: flows that go quiet, entries that end.
     quiet: BTreeMap<u64, BTreeMap<Timeout, u64>>,
@@ -56,6 +58,7 @@ impl Toy {
                 ..Sample::default()
             },
             hooked: true,
+            swept: 1,
             second: 1_000,
             quiet: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -84,8 +87,11 @@ impl Toy {
         for (timeout, flows) in self.quiet.remove(&self.second).unwrap_or_default() {
             *self.ends.entry(self.second + self.timeouts[&timeout]).or_default().entry(timeout).or_default() += flows;
         }
-        for (timeout, flows) in self.ends.remove(&self.second).unwrap_or_default() {
-            self.free(timeout, flows);
+        if self.second.is_multiple_of(self.swept) {
+            let later = self.ends.split_off(&(self.second + 1));
+            for (timeout, flows) in std::mem::replace(&mut self.ends, later).into_values().flatten() {
+                self.free(timeout, flows);
+            }
         }
     }
 

@@ -185,6 +185,7 @@ impl<'a> History<'a> {
         let (state, plan) = decide(&self.state, &estimate, &self.scenario.policy, &self.limits);
         self.state = state;
         self.tell(&plan);
+        self.outcome.settled.extend(plan.settled.iter().cloned());
         let busy = self.carry_out(&plan, &estimate);
         self.next_tick = self.kernel.now + busy + self.steps(next_tick(&estimate, &plan, false).as_secs_f64()).max(1);
     }

@@ -11,6 +11,7 @@ mod histories;
 mod kernel;
 mod load;
 mod outcome;
+mod predictions;
 mod random;
 mod referee;
 mod scenario;

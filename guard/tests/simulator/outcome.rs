@@ -2,7 +2,7 @@
 
 use crate::foresight::Foresight;
 use conntrack_guard::observe::{TableReading, Timeouts};
-use conntrack_guard::policy::{Change, Rule, Setting};
+use conntrack_guard::policy::{Change, Rule, Setting, Settled};
 
 /// A change, and when.
 #[derive(Clone, Debug)]
@@ -65,6 +65,8 @@ pub struct Outcome {
     pub ticks: u64,
     /// What the model expected.
     pub foresight: Foresight,
+    /// What changes were expected to do, beside what came of them.
+    pub settled: Vec<Settled>,
     /// Plans that the bounds refused.
     pub refused_plans: Vec<String>,
 }

@@ -216,7 +216,8 @@ fn policy(noise: &mut Noise, max: u64) -> Policy {
     policy
 }
 
+/// Without its fraction.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sizes are positive, and `as` saturates")]
-fn whole(size: f64) -> u64 {
+pub fn whole(size: f64) -> u64 {
     size as u64
 }

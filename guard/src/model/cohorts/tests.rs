@@ -206,3 +206,55 @@ fn a_census_tells_a_storm_before_any_of_it_ends() {
     let real = 176_000 + 8_000 * 30 + 51_000;
     assert!(error((seen, real)) < 0.15 && error((unseen, real)) > 0.3, "{seen}, {unseen} without it: {real}");
 }
+
+#[test]
+fn a_storm_that_came_soon_after_the_start_is_told_by_a_census_too() {
+    let mut toy = web(40.0);
+    toy.sample.table.count = 3_000;
+    toy.run(20);
+    toy.kinds.push(kind(Timeout::TcpSynSent, 1_000.0));
+    toy.run(30);
+    let state = |entries| InState { entries, ..InState::default() };
+    let by = BTreeMap::from([(Timeout::TcpSynSent, state(1_700)), (Timeout::TcpTimeWait, state(300))]);
+    toy.census(Census { entries: 2_000, by, ..Census::default() });
+    let mut shorter = toy.timeouts.clone();
+    shorter.insert(Timeout::TcpSynSent, 30);
+    let expected = toy.run(0).outlook.count(Duration::from_secs(100), &shorter, 0);
+    // None of the 31,000 there has ended before 120 s; of those that come, 31 to 100 s from now, each stays for 30 s.
+    let real = 31_000 + 8_000 + 30 * 1_000;
+    assert!(error((expected, real)) < 0.2, "{expected}: {real}");
+}
+
+#[test]
+fn a_sweep_of_a_quiet_table_passes_for_no_clearing() {
+    let mut toy = Toy::new(&[kind(Timeout::Udp, 100.0), kind(Timeout::TcpTimeWait, 10.0)]);
+    toy.swept = 30;
+    // Between two sweeps 3,300 expire, and just after one there are 4,200.
+    toy.run(900);
+    let ends = toy.run(0).states[&Timeout::Udp].ends;
+    assert!((ends - 100.0).abs() < 20.0, "{ends} a second");
+    for seconds in [20, 40, 60, 90] {
+        let estimate = toy.run(7);
+        let held = toy.hold(&estimate, seconds);
+        // What comes from now on is taken to be swept at any time.
+        assert!(error(held) < 0.2, "{held:?} after {seconds} s");
+    }
+}
+
+#[test]
+fn a_census_tells_a_storm_of_what_was_there_in_small_numbers_before() {
+    let mut toy = Toy::new(&[kind(Timeout::TcpTimeWait, 22.0), kind(Timeout::Udp, 65.0)]);
+    toy.swept = 30;
+    toy.run(200);
+    toy.kinds.push(kind(Timeout::TcpTimeWait, 350.0));
+    let state = |entries| InState { entries, ..InState::default() };
+    for _ in 0..8 {
+        toy.run(10);
+        let live = 2_000 * 65 * 30 / toy.count();
+        let by = BTreeMap::from([(Timeout::TcpTimeWait, state(2_000 - live)), (Timeout::Udp, state(live))]);
+        toy.census(Census { entries: 2_000, by, ..Census::default() });
+    }
+    // 30,000 of the 40,000 that came in 120 s.
+    let share = toy.run(0).outlook.shares[Timeout::TcpTimeWait as usize];
+    assert!((0.6..0.8).contains(&share), "{share}");
+}

@@ -224,3 +224,25 @@ pub fn one_way_tcp(open: f64) -> Flow {
         clashes: 0.0,
     }
 }
+
+/// A flow whose last packet leaves its entry in this state, to end by this timeout.
+pub fn left_in(state: Timeout) -> Flow {
+    match state {
+        Timeout::Udp => dns(),
+        Timeout::UdpStream => udp_stream(2.0),
+        Timeout::TcpClose => tcp(0.5, 0.5, 1.0),
+        Timeout::Icmp | Timeout::Icmpv6 | Timeout::Generic => {
+            let mut flow = ping();
+            flow.phases.iter_mut().for_each(|phase| phase.state = state);
+            flow
+        }
+        _ => {
+            let mut flow = tcp(0.5, 0.5, 0.0);
+            if let Some(last) = flow.phases.iter().position(|phase| phase.state == state) {
+                flow.phases.truncate(last + 1);
+                (flow.phases[last].exits, flow.phases[last].every) = (silent(), None);
+            }
+            flow
+        }
+    }
+}
