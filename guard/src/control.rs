@@ -89,7 +89,7 @@ impl Control {
         self.reporter.tick(&sample, &estimate, &plan, outcomes);
         if spent.is_none() {
             // In a surge it would hold up the next answer.
-            self.observer.look_at_entries(&sample.table);
+            self.observer.look_at_entries(&sample.table, estimate.look_within);
         }
         if let Some(recorder) = &mut self.recorder {
             recorder.add(sample);

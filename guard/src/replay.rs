@@ -36,6 +36,8 @@ pub struct Step {
     pub recorded_max: u64,
     /// What the policy changed.
     pub changes: Vec<Change>,
+    /// How soon the entries should be looked at again, where that can be done.
+    pub look_within: Option<Duration>,
 }
 
 impl Step {
@@ -73,7 +75,8 @@ impl Replay {
             self.state.told(change.setting, None);
         }
         let (count, recorded_max) = (recorded.table.count, recorded.table.max);
-        Step { at: recorded.at, count, max: self.settings.table.max, recorded_max, changes }
+        let look_within = estimate.look_within;
+        Step { at: recorded.at, count, max: self.settings.table.max, recorded_max, changes, look_within }
     }
 }
 

@@ -244,7 +244,7 @@ mod tests {
         for (count, expected) in [(1_000, 8_192), (40_000, 100_000)] {
             let mut adviser = Adviser::new(&host, 0.8);
             let at = Duration::from_secs(1);
-            adviser.look(&Step { at, count, max: 0, recorded_max: 0, changes: Vec::new() });
+            adviser.look(&Step { at, count, max: 0, recorded_max: 0, changes: Vec::new(), look_within: None });
             let advice = adviser.advice();
             assert_eq!((advice.max.found, advice.max.advised), (0, expected));
             let line = format!("nf_conntrack_max = {expected}\n");

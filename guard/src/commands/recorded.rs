@@ -109,8 +109,9 @@ fn observe(policy: &Policy, length: Duration, mut each: impl FnMut(&Host, Step))
         }
         let sample = observer.sample().context("cannot read the table")?;
         let step = replay.step(&sample);
+        let within = step.look_within;
         each(&host, step);
-        observer.look_at_entries(&sample.table);
+        observer.look_at_entries(&sample.table, within);
         sleep(PACE.min(length.saturating_sub(start.elapsed())));
     }
     Ok(())

@@ -83,12 +83,12 @@ fn all() -> Vec<Key> {
         Key::new(
             "flood.detect",
             Field::Switch(|policy| &mut policy.flood.detect),
-            "Whether max stays where it is in a flood. Without it every load counts as growth.",
+            "Whether a flood is told from growth, and max does not rise for it. Without it every load counts as growth.",
         ),
         Key::new(
             "flood.unreplied",
             Field::Number(|policy| &mut policy.flood.unreplied, 0.5..=1.0),
-            "The share of entries without a reply from which on a surge may be a flood.",
+            "The share without a reply, of the entries that come on top of calm, from which on a surge may be a flood.",
         ),
         Key::new(
             "stop.restore",

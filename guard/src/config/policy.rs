@@ -37,7 +37,7 @@ impl Default for Policy {
             hash: Hash { buckets: Bounds::default(), max_stall: Duration::from_millis(20), resize_window: None },
             timeouts: Timeouts { shorten: true, floors: BTreeMap::new() },
             relax: Relax { after: Duration::from_mins(10) },
-            flood: Flood { detect: true, unreplied: 0.8 },
+            flood: Flood { detect: true, unreplied: 0.5 },
             stop: Stop { restore: Restore::WhenSafe },
         }
     }
@@ -175,9 +175,9 @@ pub struct Relax {
 /// `[flood]`
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Flood {
-    /// `detect`: whether max stays where it is in a flood. Without it every load is growth.
+    /// `detect`: whether a flood is told from growth, and max does not rise for it. Without it every load is growth.
     pub detect: bool,
-    /// `unreplied`: the share of entries without a reply from which on a surge may be a flood, 0.5 to 1.
+    /// `unreplied`: the share without a reply, of what comes on top of calm, from which on a surge may be a flood, 0.5 to 1.
     pub unreplied: f64,
 }
 

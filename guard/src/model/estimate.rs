@@ -62,6 +62,8 @@ pub struct Estimate {
     pub steady: Option<u64>,
     /// What kind of load this is.
     pub load: Load,
+    /// How soon the entries should be looked at again, for what they are to be known; `None`: at leisure.
+    pub look_within: Option<Duration>,
     /// The host's memory.
     pub memory: Memory,
     /// Whether flows are offloaded to a flowtable.
@@ -113,10 +115,16 @@ pub enum Load {
     /// Nothing out of the ordinary, or growth by flows that are answered, or not enough is known to tell.
     #[default]
     Growth,
+    /// Far more new entries than in calm, and the look at them that tells of what kind they are is yet to come: a matter of
+    /// seconds.
+    Surge,
     /// A surge of flows that nobody answers, far above what this host sees in calm: more room would only feed it.
     Flood {
-        /// Their share of the entries, 0.5 to 1. From which share on it matters, the policy says (`flood.unreplied`).
+        /// The share of what came on top of calm that had no reply, 0.5 to 1. From which share on it matters, the policy
+        /// says (`flood.unreplied`).
         unreplied: f64,
+        /// Entries there now that nobody answered.
+        entries: u64,
         /// Different sources of unreplied entries among those that the census looked at; 0 without a census.
         sources: u64,
     },

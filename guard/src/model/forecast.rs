@@ -66,7 +66,8 @@ impl Model {
                 self.cohorts.look(states::fresh(sample, SEEN_NOW), sample.table.count);
                 self.cohorts.add(flow, step.interval, sample.table.count, &sample.timeouts);
             }
-            self.loads.add(sample, step, &self.cohorts);
+            let counted = sample.census.as_ref().map_or(0, |census| self.count_at(census.at, sample));
+            self.loads.add(sample, counted, step, &self.cohorts);
         }
         for event in sample.hooks.iter().flat_map(|hooks| &hooks.resizes) {
             self.resize_cost.learn(event, self.count_at(event.at, sample));
@@ -100,7 +101,8 @@ impl Model {
             timeouts: sample.timeouts.clone(),
             states: states(sample, &self.cohorts),
             steady: insert_rate.and_then(|_| self.cohorts.steady()).map(whole),
-            load: self.loads.load(),
+            load: self.loads.load(sample.table.count),
+            look_within: self.loads.look_within(),
             memory: sample.memory,
             flowtables: sample.flowtables,
             time_of_day: sample.time_of_day,

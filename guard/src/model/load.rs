@@ -3,7 +3,10 @@
 //! No sign is enough by itself. Where replies take another way (asymmetric routing) live flows look unanswered for ever,
 //! so it is the *change* against this host's own calm that counts; and they live on, while what a flood leaves behind is
 //! gone one timeout later. Every surge evicts when the table is full. So a flood is all of this together: many more new
-//! entries than in calm, most entries unanswered, far more so than in calm, and no more of them than came lately.
+//! entries than in calm, most of what came on top of calm unanswered, far more so than in calm, and no more of them than
+//! came lately.
+//!
+//! How many come is known at once, what they are only when somebody has looked at the entries. Until then it is a surge.
 
 use std::time::Duration;
 
@@ -11,7 +14,8 @@ use super::average::Average;
 use super::cohorts::Cohorts;
 use super::estimate::Load;
 use super::readings::Step;
-use super::states::{FRESH, all, fresh};
+use super::states::{FRESH, fresh};
+use super::unanswered::{Calm, Seen, differs, unanswered};
 use crate::observe::{Census, Sample, Timeout};
 
 /// Memory of what calm is like.
@@ -20,11 +24,17 @@ const CALM: Duration = Duration::from_mins(10);
 const KNOWN: Duration = Duration::from_secs(20);
 /// Memory of how the entries that went were.
 const QUICK: Duration = Duration::from_secs(10);
-/// A flood: at least this share of the entries is unanswered, and by so much more than in calm.
-const UNANSWERED: f64 = 0.5;
-const MORE: f64 = 0.25;
+/// A flow that began so long ago would have been answered: a round trip and a retransmission.
+const ANSWER: Duration = Duration::from_secs(2);
+/// It began between two looks. At rest they are further apart, and nobody knows when in between: it counts as no older.
+const LOOK: Duration = Duration::from_secs(1);
+/// If no look at the entries has told for so long what a surge is, none will soon: what is not known is growth.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Nobody but the flood itself ends it: it must have been over for so long.
 const OVER: Duration = Duration::from_secs(30);
+/// How soon the entries should be looked at again: in a surge, and in a flood or a surge of which nobody knows for long.
+const AT_ONCE: Duration = Duration::from_millis(500);
+const OFTEN: Duration = Duration::from_secs(2);
 
 /// What shows a surge: new entries a second where the hooks are, else the count.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,9 +52,9 @@ struct Pressure {
 pub(super) struct Loads {
     /// Without hooks another figure shows a surge, and what was learnt of the one says nothing of the other.
     hooked: bool,
-    /// The pressure in calm.
+    /// In calm: the pressure, the entries, and the unanswered share of the entries and of those that went.
     calm_pressure: Average,
-    /// The unanswered share in calm, of the entries and of those that went.
+    calm_count: Average,
     calm_census: Average,
     calm_ends: Average,
     /// Calm seen so far.
@@ -52,20 +62,15 @@ pub(super) struct Loads {
     /// Entries that went, and those of them that were unanswered, a second.
     went: Average,
     unanswered: Average,
-    /// The census that was taken into account last.
-    census_at: Option<Duration>,
+    /// The census that was taken into account last, and the unanswered share that it found.
+    census: Option<(Duration, f64)>,
+    /// What it showed of the surge, while there is one.
+    seen: Option<Seen>,
+    /// Since when there are far more new entries than in calm.
+    surge: Option<Duration>,
     /// Since when the signs of a flood are gone, while there is one.
     over_since: Option<Duration>,
     load: Load,
-}
-
-/// What is unanswered now.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Unanswered {
-    share: f64,
-    sources: u64,
-    /// The share in calm.
-    calm: f64,
 }
 
 impl Loads {
@@ -73,19 +78,22 @@ impl Loads {
         Self {
             hooked,
             calm_pressure: Average::new(CALM),
+            calm_count: Average::new(CALM),
             calm_census: Average::new(CALM),
             calm_ends: Average::new(CALM),
             calm_for: Duration::ZERO,
             went: Average::new(QUICK),
             unanswered: Average::new(QUICK),
-            census_at: None,
+            census: None,
+            seen: None,
+            surge: None,
             over_since: None,
             load: Load::Growth,
         }
     }
 
-    /// Takes in the next interval.
-    pub(super) fn add(&mut self, sample: &Sample, step: &Step, cohorts: &Cohorts) {
+    /// Takes in the next interval; `counted` entries were there when the sample's census was taken.
+    pub(super) fn add(&mut self, sample: &Sample, counted: u64, step: &Step, cohorts: &Cohorts) {
         if self.hooked != step.hooked {
             *self = Self::new(step.hooked);
         }
@@ -103,63 +111,118 @@ impl Loads {
         let known = self.calm_for >= KNOWN;
         let surge = known && pressure.now > pressure.least && pressure.now > pressure.surge * calm;
         let no_surge = pressure.now <= pressure.least || pressure.now <= pressure.none * calm;
+        let lasts = !no_surge || step.full;
+        if known && (surge || step.full) {
+            self.surge.get_or_insert(sample.at.saturating_sub(step.interval.min(LOOK)));
+        } else if !lasts && !matches!(self.load, Load::Flood { .. }) {
+            (self.surge, self.seen) = (None, None);
+        }
 
-        let census = fresh(sample, FRESH);
-        let by_census = census.and_then(|census| by_census(census, sample.table.count, cohorts));
-        // The census sees the entries that are there, the ends only those of a timeout ago.
-        let unanswered = match by_census {
-            Some((share, sources)) => self.calm_census.known().map(|calm| Unanswered { share, sources, calm }),
-            None => self.share_of_ends().zip(self.calm_ends.known()).map(|(share, calm)| Unanswered {
-                share,
-                sources: 0,
-                calm,
-            }),
+        let new = self.look(sample, counted, cohorts);
+        let seen = self.seen(sample, cohorts);
+        self.load = match (self.load, self.surge) {
+            (Load::Flood { .. }, _) => self.go_on(sample, seen, lasts),
+            (_, Some(since)) => self.judge(sample, seen, since),
+            (_, None) => Load::Growth,
         };
-        let unusual = unanswered.filter(|seen| seen.share >= UNANSWERED && seen.share >= seen.calm + MORE);
-
-        self.load = match (self.load, unusual) {
-            (Load::Growth, Some(seen)) if known && (surge || step.full) => seen.flood(),
-            (Load::Flood { .. }, Some(seen)) if !no_surge || step.full => {
-                self.over_since = None;
-                seen.flood()
-            }
-            (Load::Flood { .. }, _) if !self.is_over(sample.at) => self.load,
-            _ => {
-                self.over_since = None;
-                Load::Growth
-            }
-        };
-        if self.load == Load::Growth && unusual.is_none() && !step.full {
+        let unusual = self.census.zip(self.calm_census.known()).is_some_and(|((_, share), calm)| differs(share, calm));
+        if self.load == Load::Growth && !unusual && !step.full {
             self.calm_pressure.add(pressure.now, step.interval);
             if no_surge || !known {
-                self.learn(census, step.interval, by_census);
+                self.learn(sample.table.count, step.interval, new);
             }
         }
     }
 
-    pub(super) fn load(&self) -> Load {
-        self.load
+    /// In a table of so many entries: of those of a flood that has paused, some may be gone.
+    pub(super) fn load(&self, count: u64) -> Load {
+        match self.load {
+            Load::Flood { unreplied, entries, sources } => {
+                Load::Flood { unreplied, entries: entries.min(count), sources }
+            }
+            load => load,
+        }
     }
 
-    /// Whether the signs have been gone for long enough; asked while they are.
-    fn is_over(&mut self, now: Duration) -> bool {
-        let since = *self.over_since.get_or_insert(now);
-        now.checked_sub(since).is_none_or(|time| time >= OVER)
+    /// How soon the entries should be looked at again; `None`: at leisure.
+    pub(super) fn look_within(&self) -> Option<Duration> {
+        let told = self.surge.is_none() || self.seen.is_some_and(|seen| seen.tells);
+        match self.load {
+            Load::Growth if told => None,
+            Load::Surge => Some(AT_ONCE),
+            Load::Growth | Load::Flood { .. } => Some(OFTEN),
+        }
     }
 
-    /// What calm is like.
-    fn learn(&mut self, census: Option<&Census>, interval: Duration, by_census: Option<(f64, u64)>) {
+    /// Takes in the census, if it is a new one; answers with the unanswered share of all entries.
+    fn look(&mut self, sample: &Sample, counted: u64, cohorts: &Cohorts) -> Option<f64> {
+        let new = |census: &&Census| self.census.is_none_or(|(at, _)| at != census.at);
+        let census = fresh(sample, FRESH).filter(new)?;
+        let share = unanswered(census, counted, cohorts);
+        self.census = Some((census.at, share));
+        self.seen = self.surge.filter(|since| census.at >= *since).and_then(|_| {
+            let calm = Calm { entries: self.calm_count.mean(), unanswered: self.calm_census.known()? };
+            Some(Seen::new(census, counted, share, calm))
+        });
+        Some(share)
+    }
+
+    /// What is known of the surge: from a look at the entries, or where that is not to be had from how those were that
+    /// went.
+    fn seen(&self, sample: &Sample, cohorts: &Cohorts) -> Option<Seen> {
+        let since = self.surge?;
+        let fresh = self.seen.filter(|seen| sample.at.saturating_sub(seen.at) <= FRESH);
+        if fresh.is_some() || self.is_awaited(sample, since) {
+            return fresh;
+        }
+        let (share, calm) = self.share_of_ends().zip(self.calm_ends.known())?;
+        let entries = cohorts.held(Timeout::TcpSynSent) + cohorts.held(Timeout::TcpSynRecv);
+        Seen::by_ends(sample, share, calm, entries)
+    }
+
+    /// What a surge is, as far as it is known.
+    fn judge(&self, sample: &Sample, seen: Option<Seen>, since: Duration) -> Load {
+        match seen {
+            Some(seen) if seen.is_unanswered() && seen.at.saturating_sub(since) >= ANSWER => seen.flood(sample),
+            // Too young for an answer.
+            Some(seen) if seen.is_unanswered() => Load::Surge,
+            Some(seen) if seen.tells => Load::Growth,
+            _ if self.is_awaited(sample, since) => Load::Surge,
+            // For good or until a later look tells more.
+            _ => Load::Growth,
+        }
+    }
+
+    /// What a flood has become. `lasts`: whether there still are more new entries than in calm.
+    fn go_on(&mut self, sample: &Sample, seen: Option<Seen>, lasts: bool) -> Load {
+        if let Some(seen) = seen.filter(|seen| lasts && seen.lasts) {
+            self.over_since = None;
+            return seen.flood(sample);
+        }
+        let since = *self.over_since.get_or_insert(sample.at);
+        if sample.at.checked_sub(since).is_some_and(|time| time < OVER) {
+            return self.load;
+        }
+        (self.over_since, self.surge, self.seen) = (None, None, None);
+        Load::Growth
+    }
+
+    /// Whether a look at the entries is to be expected that tells what the surge is.
+    fn is_awaited(&self, sample: &Sample, since: Duration) -> bool {
+        let may_look = sample.census.is_some() && self.calm_census.known().is_some();
+        may_look && sample.at.saturating_sub(since) < PATIENCE
+    }
+
+    /// What calm is like. `new`: what a census has found since the last tick.
+    fn learn(&mut self, count: u64, interval: Duration, new: Option<f64>) {
         self.calm_for = self.calm_for.saturating_add(interval);
+        self.calm_count.add(count as f64, interval);
         if let Some(share) = self.share_of_ends() {
             self.calm_ends.add(share, interval);
         }
-        let at = census.map(|census| census.at);
-        if let Some((share, _)) = by_census
-            && at != self.census_at
-        {
+        if let Some(share) = new {
             // One census stands for the time until the next.
             self.calm_census.add(share, FRESH);
-            self.census_at = at;
         }
     }
 
@@ -167,30 +230,6 @@ impl Loads {
     fn share_of_ends(&self) -> Option<f64> {
         (self.went.mean() >= 1.0).then(|| (self.unanswered.mean() / self.went.mean()).min(1.0))
     }
-}
-
-impl Unanswered {
-    fn flood(self) -> Load {
-        Load::Flood { unreplied: self.share, sources: self.sources }
-    }
-}
-
-/// The share of the entries that is without a reply, or whose SYN/ACK nobody acknowledged (SYN_RECV): the answer to a
-/// forged source; and their sources.
-///
-/// What is unanswered and older than its timeout lives by its packets, so of each kind no more than came in that time is
-/// a flood's.
-fn by_census(census: &Census, count: u64, cohorts: &Cohorts) -> Option<(f64, u64)> {
-    let looked_at = all(census) as f64;
-    if looked_at <= 0.0 {
-        return None;
-    }
-    let each_stands_for = (count as f64 / looked_at).max(1e-9);
-    let unanswered = census.by.iter().map(|(timeout, state)| {
-        let entries = if *timeout == Timeout::TcpSynRecv { state.entries } else { state.unreplied } as f64;
-        cohorts.came_within(*timeout).map_or(entries, |came| entries.min(came / each_stands_for))
-    });
-    Some(((unanswered.sum::<f64>() / looked_at).min(1.0), census.unreplied_sources))
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod sweeps;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod unanswered;
 
 pub use estimate::{ChainStats, Doubt, Estimate, InState, Load, Skew};
 pub use forecast::Model;

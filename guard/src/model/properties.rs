@@ -113,8 +113,8 @@ fn check(estimate: &Estimate, after: u64, timeouts: &Timeouts, max: u64) -> Resu
         let fits = state.entries.is_finite() && state.entries >= 0.0 && state.ends.is_finite() && state.ends >= 0.0;
         prop_assert!(fits && state.entries <= 1.001 * count as f64 && share(state.unreplied), "{timeout:?} {state:?}");
     }
-    if let Load::Flood { unreplied, .. } = estimate.load {
-        prop_assert!(share(unreplied), "{unreplied}");
+    if let Load::Flood { unreplied, entries, .. } = estimate.load {
+        prop_assert!(share(unreplied) && entries <= count, "{unreplied} {entries}");
     }
     let stall = estimate.resize_cost.stall(1_000_000);
     prop_assert!(stall >= Duration::from_millis(100) && stall <= Duration::from_secs(20), "{stall:?}");

@@ -21,6 +21,8 @@ const OFTEN: Duration = Duration::from_secs(2);
 /// many buckets: looks take at most one part in so many of a core's time, with room and without.
 const SELDOM_PART: u32 = 5_000;
 const OFTEN_PART: u32 = 100;
+/// The same for looks that somebody waits for: what a surge is must be known in seconds, also where a look takes half of one.
+const AWAITED_PART: u32 = 5;
 /// Without ctnetlink, or after an error, the next try.
 const AFTER_FAILURE: Duration = Duration::from_mins(1);
 
@@ -38,7 +40,8 @@ pub struct Census {
     pub by: BTreeMap<Timeout, InState>,
     /// Entries of protocols whose timeouts the guard leaves alone (SCTP, DCCP, flows with a timeout policy).
     pub other: u64,
-    /// Different source addresses (IPv6: /64 prefixes) among the entries without a reply.
+    /// Different source addresses (IPv6: /64 prefixes) among the entries without a reply, and among those whose SYN/ACK
+    /// nobody acknowledged (SYN_RECV).
     pub unreplied_sources: u64,
 }
 
@@ -61,6 +64,8 @@ pub(super) struct Taker {
     /// Time since boot before which none is taken.
     next: Duration,
     last: Option<Census>,
+    /// How long the last one took.
+    took: Duration,
     presence: Presence,
 }
 
@@ -75,13 +80,13 @@ impl Taker {
         self.last.clone()
     }
 
-    /// Takes a new one if it is time. Without ctnetlink there is none.
-    pub(super) fn look(&mut self, root: &Path, table: &TableReading) {
+    /// Takes a new one if it is time, or if the last one is as old as `within`. Without ctnetlink there is none.
+    pub(super) fn look(&mut self, root: &Path, table: &TableReading, within: Option<Duration>) {
         let now = since_boot();
-        if now >= self.next {
+        if now >= self.next || within.is_some_and(|within| self.is_awaited(now, within)) {
             let pause = match self.take(root) {
                 Ok((census, took)) => {
-                    self.last = Some(census);
+                    (self.last, self.took) = (Some(census), took);
                     pause(took, table)
                 }
                 Err(error) => {
@@ -94,6 +99,12 @@ impl Taker {
         }
     }
 
+    fn is_awaited(&self, now: Duration, within: Duration) -> bool {
+        let pause = within.max(self.took.saturating_mul(AWAITED_PART));
+        // Where the last try failed, there is no hurry to fail again.
+        self.last.as_ref().is_some_and(|last| now.saturating_sub(last.at) >= pause)
+    }
+
     fn take(&mut self, root: &Path) -> io::Result<(Census, Duration)> {
         if !self.presence.is_there(root) {
             return Err(io::Error::other("nf_conntrack_netlink is not loaded"));
@@ -103,7 +114,7 @@ impl Taker {
         let mut sources = HashSet::new();
         census.whole = Socket::open()?.entries(|entry| {
             census.add(&entry);
-            if !entry.replied {
+            if is_unanswered(&entry) {
                 sources.insert(entry.source);
             }
             if census.entries < ENOUGH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -126,6 +137,12 @@ impl Census {
         state.assured += u64::from(entry.assured);
         state.seconds_left += u64::from(entry.seconds_left);
     }
+}
+
+/// Whether nobody has shown to be at its source and to want it: a SYN/ACK goes to a forged address too.
+fn is_unanswered(entry: &Entry) -> bool {
+    const SYN_RECV: u8 = 2;
+    !entry.replied || entry.tcp_state == Some(SYN_RECV)
 }
 
 /// The timeout that the entry's last packet gave it, as far as can be told: for TCP not whether it was shortened because
@@ -189,6 +206,13 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_that_is_not_completed_is_unanswered() {
+        let tcp = |tcp_state, replied| Entry { tcp_state: Some(tcp_state), replied, ..entry(6) };
+        let all = [tcp(1, false), tcp(2, true), tcp(3, true), tcp(3, false), Entry { replied: true, ..entry(17) }];
+        assert_eq!(all.map(|entry| is_unanswered(&entry)), [true, true, false, true, false]);
+    }
+
+    #[test]
     fn a_look_that_takes_long_is_taken_less_often() {
         let table = |count| TableReading { max: 1_000, buckets: 1_000, count };
         let millis = Duration::from_millis;
@@ -201,8 +225,19 @@ mod tests {
     fn without_ctnetlink_there_is_none() {
         let root = tempfile::tempdir().unwrap();
         let mut taker = Taker::default();
-        taker.look(root.path(), &TableReading::default());
+        taker.look(root.path(), &TableReading::default(), None);
         assert_eq!(taker.last(), None);
         assert!(taker.next >= AFTER_FAILURE);
+        assert!(!taker.is_awaited(taker.next, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_look_that_is_awaited_comes_sooner_but_not_at_any_price() {
+        let (second, last) = (Duration::from_secs(1), Some(Census::default()));
+        let mut taker = Taker { last, took: Duration::from_millis(1), ..Taker::default() };
+        assert!(taker.is_awaited(second, second) && !taker.is_awaited(second, 2 * second));
+        taker.took = Duration::from_millis(320);
+        assert!(!taker.is_awaited(Duration::from_millis(1_599), second));
+        assert!(taker.is_awaited(Duration::from_millis(1_600), second));
     }
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::attempts::Attempts;
 use super::buckets::grow_buckets;
 use super::calm::Calm;
+use super::flood::{FloodSeen, SurgeSeen};
 use super::foreseen::Foreseen;
 use super::harm::fills_before_a_cut_pays;
 use super::limits::Limits;
 use super::memory::MemoryNow;
-use super::obstacle::{FloodSeen, Obstacle};
+use super::obstacle::Obstacle;
 use super::ours::Ours;
 use super::pause::Pauses;
 use super::phase::{Rest, Standing};
@@ -39,6 +40,7 @@ pub struct State {
     predictions: Predictions,
     refusals: Refusals,
     flood: Option<FloodSeen>,
+    surge: Option<SurgeSeen>,
     foreseen: Foreseen,
     piling: Piling,
     /// Whether tasks waited for memory at the tick before.
@@ -99,18 +101,20 @@ pub fn decide(state: &State, estimate: &Estimate, policy: &Policy, limits: &Limi
 
     // How things stand.
     state.refusals = state.refusals.next(estimate);
-    state.flood = FloodSeen::next(state.flood, estimate, policy.flood.detect);
+    state.flood = FloodSeen::next(state.flood, estimate, &policy.flood);
+    state.surge = SurgeSeen::next(state.surge, estimate, &policy.flood);
     let memory = MemoryNow::new(estimate, state.memory_short);
     state.memory_short = memory.short;
     let sizing = Sizing::new(limits, &estimate.table, estimate.entry_bytes);
-    let flood = state.flood;
-    let (highest, obstacle) = Obstacle::bound(estimate.table.max, flood, &memory, &sizing);
+    let (flood, surge) = (state.flood, state.surge.map(SurgeSeen::highest));
+    let for_flood = flood.map(|seen| (seen.highest(estimate, policy, limits), seen));
+    let (highest, obstacle) = Obstacle::bound(estimate.table.max, for_flood, &memory, &sizing);
     let highest = highest.max(estimate.table.max);
     let (sizing, memory) = (&sizing, &memory);
     let sound = !estimate.doubts.contains(&Doubt::Late);
     state.piling = state.piling.look(estimate, sound);
     let piling = state.piling.a_second();
-    let situation = Situation { estimate, policy, limits, sizing, memory, flood, highest, obstacle, piling };
+    let situation = Situation { estimate, policy, limits, sizing, memory, flood, highest, obstacle, surge, piling };
     state.foreseen = state.foreseen.look(&situation);
     let short = state.foreseen.is_short(&situation) || fills_before_a_cut_pays(&situation);
     let pressure = Pressure::new(estimate, policy, &state.refusals).foreseen(short);
@@ -149,7 +153,8 @@ impl State {
     fn raise(&mut self, situation: &Situation<'_>, pressure: &Pressure, plan: &mut Plan) -> Room {
         let verdict = raise_max(situation, pressure, self.limited);
         self.limited = verdict.limited.is_some();
-        let held_by = verdict.limited.map(Obstacle::words);
+        // What it is held by is known in a moment: nothing else is done for it.
+        let held_by = verdict.limited.filter(|obstacle| *obstacle != Obstacle::Surge).map(Obstacle::words);
         let now = situation.estimate.table.max;
         let wanted = verdict.change.as_ref().map(|change| change.new);
         let raised = self.propose(situation, verdict, None, plan);

@@ -22,8 +22,10 @@ impl Foreseen {
         Self(too_much.then(|| self.0.filter(|since| *since <= now).unwrap_or(now)))
     }
 
-    /// Whether that has lasted for the horizon: a gust is none.
+    /// Whether that has lasted for the horizon: a gust is none. What is known to be a flood is no gust, and each second's
+    /// entries keep the timeout that they came under.
     pub(super) fn is_short(self, situation: &Situation<'_>) -> bool {
-        self.0.is_some_and(|since| situation.estimate.at.saturating_sub(since) >= situation.policy.table.horizon)
+        let lasted = |since| situation.estimate.at.saturating_sub(since) >= situation.policy.table.horizon;
+        self.0.is_some_and(|since| situation.flood.is_some() || lasted(since))
     }
 }

@@ -29,8 +29,6 @@ const GROUPS: [&[Timeout]; 10] = [
     // Open connections that are idle are cut.
     &[Timeout::TcpEstablished],
 ];
-/// From this share of entries without a reply on, a state is one of those that a flood fills.
-const MOSTLY_UNREPLIED: f64 = 0.5;
 
 /// A cut that the bounds allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,8 +60,8 @@ impl Cut {
 pub(super) fn possible(situation: &Situation<'_>, waits: &dyn Fn(Setting) -> bool) -> Vec<Cut> {
     let all = GROUPS.iter().enumerate().flat_map(|(harm, group)| group.iter().map(move |timeout| (harm, *timeout)));
     let allowed = all.filter(|(_, timeout)| {
-        let unreplied_alone = situation.flood.is_some();
-        !(is_offloaded(situation, *timeout) || unreplied_alone && !is_unreplied(situation, *timeout))
+        let spared = situation.flood.is_some_and(|flood| !flood.fills(situation.estimate, *timeout));
+        !(is_offloaded(situation, *timeout) || spared)
     });
     let cuts = allowed.filter_map(|(harm, timeout)| {
         let (from, to) = room(situation.limits, situation, timeout)?;
@@ -92,12 +90,6 @@ pub(super) fn room(limits: &Limits, situation: &Situation<'_>, timeout: Timeout)
     let range = limits.timeouts.get(&timeout)?;
     let from = *situation.estimate.timeouts.get(&timeout)?;
     (range.contains(from) && range.floor < from).then_some((from, range.floor))
-}
-
-/// Whether a cut spares the flows that are answered: the entries are never ASSURED, or most have no reply.
-fn is_unreplied(situation: &Situation<'_>, timeout: Timeout) -> bool {
-    matches!(timeout, Timeout::TcpSynSent | Timeout::TcpSynRecv)
-        || situation.estimate.states.get(&timeout).is_some_and(|state| state.unreplied >= MOSTLY_UNREPLIED)
 }
 
 #[cfg(test)]

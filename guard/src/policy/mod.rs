@@ -6,6 +6,7 @@ mod buckets;
 mod calm;
 mod credit;
 mod decide;
+mod flood;
 mod foreseen;
 mod gain;
 mod harm;

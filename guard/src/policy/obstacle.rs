@@ -1,45 +1,10 @@
 //! What keeps max from rising, or from rising as far as the forecast asks.
 
-use std::time::Duration;
-
+use super::flood::FloodSeen;
 use super::limits::Limits;
 use super::memory::MemoryNow;
 use super::sizing::Sizing;
 use crate::figures::{bytes, grouped};
-use crate::model::{Estimate, Load};
-
-/// What was known of a flood when it was noticed. Kept as it was then, because a reason holds no figure that moves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FloodSeen {
-    /// Entries without a reply, per cent.
-    unreplied: u64,
-    /// Their sources.
-    sources: u64,
-    /// When it was last seen.
-    last: Duration,
-}
-
-/// A flood is over when nothing has been seen of it for so long: what it fills the table with is still there when it
-/// pauses.
-const FLOOD_STANDS: Duration = Duration::from_secs(30);
-
-impl FloodSeen {
-    /// What there is to remember after this estimate; `None` when there is no flood.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share from 0 to 1; `as` saturates")]
-    pub(super) fn next(before: Option<Self>, estimate: &Estimate, detect: bool) -> Option<Self> {
-        let last = estimate.at;
-        match estimate.load {
-            _ if !detect => None,
-            Load::Flood { unreplied, sources } => {
-                let first = Self { unreplied: (unreplied * 100.0).round() as u64, sources, last };
-                Some(before.map_or(first, |before| Self { last, ..before }))
-            }
-            Load::Growth => {
-                before.filter(|seen| estimate.at.checked_sub(seen.last).is_some_and(|since| since < FLOOD_STANDS))
-            }
-        }
-    }
-}
 
 /// Why max cannot be what the forecast asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +15,8 @@ pub(super) enum Obstacle {
     FoundOverMemory,
     /// More room would only feed a flood.
     Flood(FloodSeen),
+    /// What comes is not known yet.
+    Surge,
     /// Tasks wait for memory.
     MemoryShort,
     /// Too little memory is available now.
@@ -61,11 +28,17 @@ pub(super) enum Obstacle {
 }
 
 impl Obstacle {
-    /// The highest max there may be now, and what sets it. One that is higher as found is left so.
-    pub(super) fn bound(max: u64, flood: Option<FloodSeen>, memory: &MemoryNow, sizing: &Sizing) -> (u64, Self) {
-        if let Some(seen) = flood {
-            return (max, Self::Flood(seen));
+    /// The highest max there may be now, and what sets it. One that is higher as found is left so. `flood`: the highest for
+    /// it.
+    pub(super) fn bound(max: u64, flood: Option<(u64, FloodSeen)>, memory: &MemoryNow, sizing: &Sizing) -> (u64, Self) {
+        let (highest, obstacle) = Self::without_flood(max, memory, sizing);
+        match flood {
+            Some((for_flood, seen)) if for_flood <= highest.max(max) => (for_flood, Self::Flood(seen)),
+            _ => (highest, obstacle),
         }
+    }
+
+    fn without_flood(max: u64, memory: &MemoryNow, sizing: &Sizing) -> (u64, Self) {
         if memory.short {
             return (max, Self::MemoryShort);
         }
@@ -81,6 +54,7 @@ impl Obstacle {
             Self::FoundAboveCeiling | Self::Ceiling => "table.max.ceiling",
             Self::FoundOverMemory | Self::MemoryLimit => "table.memory-limit",
             Self::Flood(_) => "a flood, which more room would feed",
+            Self::Surge => "a surge of which nobody knows yet what it is",
             Self::MemoryShort | Self::MemoryAvailable => "the host's memory",
         }
     }
@@ -97,13 +71,12 @@ impl Obstacle {
                  table.memory-limit, or lower max yourself",
                 bytes(limits.memory)
             ),
-            Self::Flood(seen) => format!(
-                "a flood fills the table: when it was noticed, {} % of the entries had no reply, from {} sources among \
-                 those looked at. More room would only feed it, and the kernel evicts such entries first. If these are \
-                 real flows, set net.netfilter.nf_conntrack_max yourself, or flood.detect = false",
-                seen.unreplied,
-                grouped(seen.sources)
-            ),
+            Self::Flood(seen) => flood(seen),
+            Self::Surge => {
+                "far more new flows come than in calm, and a look at the entries that is due in a moment tells \
+                            whether they are answered; until then max is no more than twice what it was"
+                    .to_owned()
+            }
             Self::MemoryShort => "tasks on this host wait for memory (/proc/pressure/memory), so max rises no further \
                                   until they wait less; stop what takes the memory, or add some"
                 .to_owned(),
@@ -123,6 +96,20 @@ impl Obstacle {
             ),
         }
     }
+}
+
+fn flood(seen: FloodSeen) -> String {
+    let mostly = seen.mostly.map_or_else(String::new, |timeout| format!(" (mostly {})", timeout.name()));
+    let from = match seen.sources {
+        0 => String::new(),
+        sources => format!(", from {} sources among those looked at", grouped(sources)),
+    };
+    format!(
+        "a flood: when it was noticed, {} % of what came on top of calm had no reply{mostly}{from}. More room would only \
+         feed it, and the kernel evicts such entries first: max rises only for flows that are answered. If these are real \
+         flows, set net.netfilter.nf_conntrack_max yourself, or flood.detect = false",
+        seen.unreplied
+    )
 }
 
 #[cfg(test)]

@@ -14,7 +14,11 @@ use crate::model::Estimate;
 /// far enough that the forecast stays under the mark. `was_limited`: whether something stopped the raise at the tick
 /// before.
 pub(super) fn raise_max(situation: &Situation<'_>, pressure: &Pressure, was_limited: bool) -> Verdict {
-    let &Situation { estimate, policy, limits, memory, highest, obstacle, .. } = situation;
+    let &Situation { estimate, policy, limits, memory, surge, .. } = situation;
+    let (highest, obstacle) = match surge {
+        Some(for_surge) if for_surge < situation.highest => (for_surge.max(estimate.table.max), Obstacle::Surge),
+        _ => (situation.highest, situation.obstacle),
+    };
     let table = &estimate.table;
     let hold = |obstacle: Obstacle| {
         let reason = obstacle.reason(limits, memory);
@@ -36,6 +40,10 @@ pub(super) fn raise_max(situation: &Situation<'_>, pressure: &Pressure, was_limi
         let at_limit = table.max >= highest || highest < limits.max.floor;
         if was_limited && at_limit && pressure.near {
             return hold(obstacle);
+        }
+        if matches!(obstacle, Obstacle::Flood(_)) {
+            // Nothing is wanted yet, but who reads this wants to know.
+            return Verdict::reported(Setting::Max, Rule::RaiseMax, obstacle.reason(limits, memory));
         }
         if table.max < limits.max.floor {
             let reason = format!(

@@ -108,6 +108,10 @@ impl<'a> Ledger<'a> {
                 chosen.insert(index, cut);
             }
         }
+        if self.situation.flood.is_some() {
+            // Who floods can send more, and only what nobody answers pays.
+            return;
+        }
         if let Some(last) = chosen.pop() {
             chosen.push(last.halved());
             if !enough(chosen) {

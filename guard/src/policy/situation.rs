@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::flood::FloodSeen;
 use super::limits::Limits;
 use super::memory::MemoryNow;
-use super::obstacle::{FloodSeen, Obstacle};
+use super::obstacle::Obstacle;
 use super::plan::Setting;
 use super::pressure::passes_mark;
 use super::sizing::Sizing;
@@ -27,6 +28,8 @@ pub(super) struct Situation<'a> {
     /// The highest max there may be now, and what sets it.
     pub(super) highest: u64,
     pub(super) obstacle: Obstacle,
+    /// The highest max until it is known what a surge is.
+    pub(super) surge: Option<u64>,
     /// Open connections by which they become more, a second, over the last half hour.
     pub(super) piling: f64,
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::plan::Plan;
-use crate::model::Estimate;
+use crate::model::{Estimate, Load};
 
 /// Between two looks at rest, where a surge wakes the guard.
 const REST: Duration = Duration::from_secs(2);
@@ -14,6 +14,8 @@ const URGENT: Duration = Duration::from_millis(50);
 /// So many looks at least until the table is full at the present growth: a table that is full within 1 s is looked at
 /// every 50 ms, and growth that doubles meanwhile is still seen in time.
 const LOOKS_UNTIL_FULL: u32 = 20;
+/// Between two looks while it is not known what a surge is: the one that tells waits for the next.
+const UNKNOWN: Duration = Duration::from_millis(250);
 /// New entries a second with which a surge may begin between two looks, without any sign before it. The raise that
 /// answers it must come before the table is full, so a table with little room is looked at more often.
 const SURGE: f64 = 32_768.0;
@@ -27,20 +29,22 @@ const LOOKS_IN_SURGE: f64 = 4.0;
 /// Where `plan`, made from the same estimate, could not have the max it wanted, looking sooner would help nobody.
 pub fn next_tick(estimate: &Estimate, plan: &Plan, wakes: bool) -> Duration {
     let table = &estimate.table;
+    let calm = if estimate.load == Load::Surge { UNKNOWN } else { CALM };
     if table.max == 0 || plan.max_blocked {
-        return CALM;
+        return calm;
     }
     let room = table.max.saturating_sub(table.count) as f64;
     let by_growth = estimate.time_to_full.map_or(REST, |time| time / LOOKS_UNTIL_FULL);
     if wakes {
         let rate = estimate.insert_rate.unwrap_or(0.0).max(estimate.insert_rate_long.unwrap_or(0.0));
-        let rests = plan.rests() && rate * REST.as_secs_f64() * f64::from(LOOKS_UNTIL_FULL) <= room;
-        return by_growth.clamp(URGENT, if rests { REST } else { CALM });
+        let quiet = plan.rests() && estimate.load != Load::Surge;
+        let rests = quiet && rate * REST.as_secs_f64() * f64::from(LOOKS_UNTIL_FULL) <= room;
+        return by_growth.clamp(URGENT, if rests { REST } else { calm });
     }
     // A host that opens many flows already may open twice as many the next moment.
     let surge = SURGE.max(2.0 * estimate.insert_rate.unwrap_or(0.0));
     let by_room = Duration::try_from_secs_f64(room / surge / LOOKS_IN_SURGE).unwrap_or(CALM);
-    by_growth.min(by_room).clamp(URGENT, CALM)
+    by_growth.min(by_room).clamp(URGENT, calm)
 }
 
 #[cfg(test)]
@@ -91,6 +95,14 @@ mod tests {
         let full = estimate(1_000, 1_000, 100.0);
         assert_eq!(next_tick(&full, &Plan::default(), false), URGENT);
         assert_eq!(next_tick(&full, &Plan { max_blocked: true, ..Plan::default() }, false), CALM);
+    }
+
+    #[test]
+    fn what_is_not_known_is_soon_looked_at_again() {
+        let surge = Estimate { load: Load::Surge, ..estimate(1_000, 262_144, 0.0) };
+        for max_blocked in [false, true] {
+            assert_eq!(next_tick(&surge, &Plan { max_blocked, ..Plan::default() }, true), UNKNOWN);
+        }
     }
 
     #[test]

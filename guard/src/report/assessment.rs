@@ -11,8 +11,9 @@ use crate::policy::{Expected, Phase, Rule, Setting};
 pub struct Assessment {
     /// Where the guard stands between calm and emergency.
     pub standing: StandingNow,
-    /// What kind of load fills the table: `growth`, or `flood` with the share of the entries that had no reply (0 to 1) and
-    /// the number of their different sources (0: no census).
+    /// What kind of load fills the table: `growth`, `surge` (far more new entries than in calm, and not yet known what they
+    /// are), or `flood` with the share without a reply of what came on top of calm (0 to 1), the `entries` there now that
+    /// nobody answered, and the number of their different sources (0: no census).
     pub load: Load,
     /// What the timeouts hold, by estimate; most entries first. Empty where nothing is known of it.
     pub states: Vec<StateNow>,

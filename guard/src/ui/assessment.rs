@@ -16,10 +16,10 @@ const CHANGED: usize = 6;
 
 /// That more room would only feed it.
 pub(super) fn flood(status: &Status, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let Load::Flood { unreplied, sources } = status.assessment.load else { return Ok(()) };
-    let from =
-        if sources > 0 { format!(", from {} sources among those looked at", grouped(sources)) } else { String::new() };
-    writeln!(f, "FLOOD: nobody answers {} of the entries{from}", percent(unreplied))
+    let Load::Flood { unreplied, entries, sources } = status.assessment.load else { return Ok(()) };
+    let from = if sources > 0 { format!(", {} sources seen", grouped(sources)) } else { String::new() };
+    let (unreplied, entries) = (percent(unreplied), grouped(entries));
+    writeln!(f, "FLOOD: {unreplied} of what comes on top of calm is unanswered: {entries} entries{from}")
 }
 
 /// The largest.

@@ -65,6 +65,7 @@ mod tests {
             max: 16_384,
             recorded_max: 32_768,
             changes,
+            look_within: None,
         };
         let steps = [step(100, 1_000, vec![change]), step(160, 20_000, vec![]), step(220, 12_000, vec![])];
         assert_eq!(ReplayScreen(&steps).to_string(), include_str!("golden/replay.txt"));

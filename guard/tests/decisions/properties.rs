@@ -96,8 +96,9 @@ prop_compose! {
 }
 
 fn load() -> impl Strategy<Value = Load> {
-    let flood = (any::<f64>(), number()).prop_map(|(unreplied, sources)| Load::Flood { unreplied, sources });
-    prop_oneof![3 => Just(Load::Growth), 1 => flood]
+    let flood = (any::<f64>(), number(), number());
+    let flood = flood.prop_map(|(unreplied, entries, sources)| Load::Flood { unreplied, entries, sources });
+    prop_oneof![3 => Just(Load::Growth), 1 => Just(Load::Surge), 1 => flood]
 }
 
 prop_compose! {
@@ -208,8 +209,17 @@ fn check_plan(plan: &Plan, policy: &Policy, limits: &Limits, estimate: &Estimate
     let max = plan.changes.iter().position(|change| change.setting == Setting::Max);
     let raises = plan.changes.iter().any(|change| change.rule == Rule::RaiseMax);
     prop_assert!(!raises || max == Some(0), "max never waits for anything");
-    let flood = policy.flood.detect && matches!(estimate.load, Load::Flood { .. });
-    prop_assert!(!raises || !flood, "a flood is not fed");
+    if let Load::Flood { unreplied, entries, .. } = estimate.load
+        && policy.flood.detect
+        && unreplied >= policy.flood.unreplied
+    {
+        // Room for what is answered and five seconds of what comes.
+        let new = (5.0 * estimate.insert_rate.unwrap_or(estimate.growth)).max(0.0).min(limits.found_max as f64);
+        let needed = estimate.table.count.saturating_sub(entries) as f64 + new;
+        let enough = |max: u64| max as f64 * policy.table.high_water <= 1.000_001 * needed + 2.0;
+        let fed = plan.changes.iter().any(|change| change.rule == Rule::RaiseMax && !enough(change.new));
+        prop_assert!(!fed, "a flood is fed: {plan:?} on {estimate:?}");
+    }
     let emergency = plan.standing.phase == Phase::Emergency;
     prop_assert!(!raises || !emergency || plan.changes.len() == 1, "in an emergency max comes alone");
     Ok(())

@@ -12,7 +12,7 @@ fn census() -> Census {
     run("modprobe", &["nf_conntrack_netlink"]);
     let mut observer = Observer::new(Path::new("/"), None);
     let table = observer.sample().unwrap().table;
-    observer.look_at_entries(&table);
+    observer.look_at_entries(&table, None);
     observer.sample().unwrap().census.unwrap()
 }
 

@@ -187,6 +187,10 @@ impl<'a> History<'a> {
         self.tell(&plan);
         self.outcome.settled.extend(plan.settled.iter().cloned());
         let busy = self.carry_out(&plan, &estimate);
+        let due = |census: &Census| estimate.look_within.is_some_and(|within| estimate.at >= census.at + within);
+        if self.census.as_ref().is_some_and(due) && !self.faults.contains(&Fault::NoCensus) {
+            self.census = Some(self.kernel.census(estimate.at));
+        }
         self.next_tick = self.kernel.now + busy + self.steps(next_tick(&estimate, &plan, false).as_secs_f64()).max(1);
     }
 

@@ -39,11 +39,69 @@ fn a_surge_of_what_nobody_answers_is_a_flood_until_it_is_over() {
         assert_eq!(toy.run(20).load, Load::Growth, "nobody has looked yet");
         toy.census(flood);
         let load = toy.run(0).load;
-        assert!(matches!(load, Load::Flood { unreplied, sources: 700 } if unreplied > 0.8), "{load:?}");
+        assert!(matches!(load, Load::Flood { unreplied, sources: 700, .. } if unreplied > 0.8), "{load:?}");
         toy.kinds.pop();
         assert!(is_flood(toy.run(20).load), "it may come back");
         assert_eq!(toy.run(40).load, Load::Growth);
     }
+}
+
+#[test]
+fn a_surge_is_not_known_until_somebody_has_looked_and_no_longer_than_that_makes_sense() {
+    let mut toy = calm();
+    toy.kinds.push(kind(Timeout::TcpSynSent, 20_000.0));
+    let estimate = toy.run(0);
+    assert_eq!((estimate.load, estimate.look_within), (Load::Surge, Some(AT_ONCE)));
+    // 20,000 of 44,000: half of the table, and all that came, but it came a second ago.
+    toy.census(census([500, 0], 460, 10, [30, 20]));
+    assert_eq!(toy.run(0).load, Load::Surge);
+    toy.census(census([350, 0], 610, 10, [30, 20]));
+    let estimate = toy.run(0);
+    assert!(is_flood(estimate.load) && estimate.look_within == Some(OFTEN), "{:?}", estimate.load);
+
+    let mut toy = calm();
+    toy.kinds.push(kind(Timeout::TcpSynSent, 20_000.0));
+    toy.run(0);
+    toy.census(census([950, 0], 10, 10, [30, 20]));
+    let estimate = toy.run(0);
+    assert_eq!((estimate.load, estimate.look_within), (Load::Growth, None), "answered flows are known at once");
+
+    let mut toy = calm();
+    toy.kinds.push(kind(Timeout::TcpSynSent, 5_000.0));
+    let loads: Vec<Load> = (0..8).map(|_| toy.run(0).load).collect();
+    assert_eq!((loads[3], loads[7]), (Load::Surge, Load::Growth), "nobody looks: {loads:?}");
+    assert_eq!(toy.run(10).look_within, Some(OFTEN));
+    toy.census(census([100, 0], 880, 0, [10, 5]));
+    assert!(is_flood(toy.run(0).load), "late, but now it is known");
+}
+
+#[test]
+fn a_surge_too_small_to_tell_becomes_what_is_usual() {
+    let mut toy = Toy::new(&[kind(Timeout::TcpTimeWait, 200.0), kind(Timeout::Udp, 20.0)]);
+    toy.sample.table.count = 1_000_000;
+    toy.census(census([990, 0], 2, 2, [6, 1]));
+    toy.run(100);
+    toy.kinds[1].rate = 900.0;
+    let mut loads = Vec::new();
+    for _ in 0..1_800 {
+        toy.census(census([990, 0], 2, 2, [6, 1]));
+        loads.push(toy.run(0).load);
+    }
+    let surges = loads.iter().filter(|load| **load == Load::Surge).count();
+    assert!((1..=10).contains(&surges), "{surges} s of half an hour");
+}
+
+#[test]
+fn a_flood_has_no_more_entries_than_there_are() {
+    let mut toy = calm();
+    toy.kinds.push(kind(Timeout::TcpSynSent, 5_000.0));
+    toy.run(5);
+    toy.census(census([100, 0], 890, 0, [10, 5]));
+    toy.run(0);
+    toy.kinds.pop();
+    toy.flush();
+    let load = toy.run(1).load;
+    assert!(matches!(load, Load::Flood { entries, .. } if entries <= toy.count()), "{load:?} of {}", toy.count());
 }
 
 #[test]

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::super::tests::{estimate, host, values};
 use super::super::{Limits, Setting, State, decide};
 use crate::config::Policy;
-use crate::model::{Estimate, Load};
+use crate::model::Estimate;
 use crate::observe::Memory;
 
 /// 60,000 entries of 65,536, on a host of 4 GiB with so many MiB available.
@@ -53,17 +53,6 @@ fn while_tasks_wait_for_memory_max_stays() {
     assert!(reason.unwrap().starts_with("tasks on this host wait for memory"));
     assert_eq!(at(2, 15.0).0, [], "still");
     assert_eq!(at(3, 9.0).0, [(Setting::Max, 65_536, 131_072)]);
-}
-
-#[test]
-fn a_flood_that_pauses_is_not_over() {
-    let mut state = State::default();
-    let mut at = |second, load| {
-        let estimate = Estimate { at: Duration::from_secs(second), load, ..on(2_048, None) };
-        told(&mut state, &estimate).0.len()
-    };
-    assert_eq!(at(1, Load::Flood { unreplied: 0.9, sources: 4 }), 0);
-    assert_eq!((at(2, Load::Growth), at(30, Load::Growth), at(31, Load::Growth)), (0, 0, 1));
 }
 
 #[test]

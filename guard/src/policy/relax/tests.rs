@@ -120,7 +120,7 @@ fn max_keeps_room_above_the_count_and_the_mark() {
 fn a_flood_a_refusal_or_an_unseen_time_is_no_calm() {
     let mut host = changed();
     host.run(&LITTLE, 9 * MINUTE);
-    host.estimate.load = Load::Flood { unreplied: 0.9, sources: 9 };
+    host.estimate.load = Load::Flood { unreplied: 0.9, entries: 60_000, sources: 9 };
     host.tick(&LITTLE);
     host.estimate.load = Load::Growth;
     assert_eq!(host.run(&LITTLE, 9 * MINUTE), []);

@@ -140,13 +140,13 @@ fn a_state_that_fills_for_the_first_time_is_known_from_the_census_alone() {
 fn a_flood_holds_max_and_costs_only_flows_without_a_reply() {
     let kinds = [(Timeout::TcpSynRecv, 700.0), (Timeout::TcpTimeWait, 400.0)];
     let mut flood = at_rest(&kinds, MAX, &[]);
-    flood.load = Load::Flood { unreplied: 0.934, sources: 12_345 };
+    flood.load = Load::Flood { unreplied: 0.934, entries: 60_000, sources: 12_345 };
     let plan = decided(&Policy::default(), &flood);
     // To 20 s: 28,000 fewer than 90,000, which is enough; TIME_WAIT has replies.
     assert_eq!(cuts(&plan), [(Timeout::TcpSynRecv, 60, 20)]);
     let reasons = held(&plan, Rule::RaiseMax);
-    let expected =
-        "a flood fills the table: when it was noticed, 93 % of the entries had no reply, from 12,345 sources";
+    let expected = "a flood: when it was noticed, 93 % of what came on top of calm had no reply (mostly tcp-syn-recv), from \
+                    12,345 sources";
     assert!(reasons.len() == 1 && reasons[0].1.starts_with(expected), "{reasons:?}");
     let mut blind = Policy::default();
     blind.flood.detect = false;
@@ -161,7 +161,8 @@ fn the_reason_for_a_flood_stands_still_while_its_figures_move() {
     let (mut state, mut told) = (State::default(), Vec::new());
     for second in 0_u32..100 {
         flood.at += Duration::from_secs(1);
-        flood.load = Load::Flood { unreplied: 0.8 + f64::from(second) / 1_000.0, sources: u64::from(second) };
+        flood.load =
+            Load::Flood { unreplied: 0.8 + f64::from(second) / 1_000.0, entries: 60_000, sources: u64::from(second) };
         let (next, plan) = decide(&state, &flood, &policy, &limits);
         state = next;
         told.extend(held(&plan, Rule::RaiseMax).into_iter().map(|(_, reason)| reason.to_owned()));

@@ -297,7 +297,7 @@ fn states_load_memory_and_census_are_those_of_the_tick() {
     let state = |entries, ends| InState { entries, ends, unreplied: 0.5 };
     let states =
         [(Timeout::Icmp, state(0.2, 0.0)), (Timeout::Udp, state(9.6, 1.0)), (Timeout::TcpTimeWait, state(800.0, 7.0))];
-    let load = Load::Flood { unreplied: 0.93, sources: 12 };
+    let load = Load::Flood { unreplied: 0.93, entries: 60_000, sources: 12 };
     let estimate = Estimate { states: states.into(), load, ..Estimate::default() };
     let told = assessor.tick(&sample, &estimate, &Plan::default(), &[]);
     let largest: Vec<_> = told.states.iter().map(|state| (state.timeout, state.entries)).collect();

@@ -64,7 +64,7 @@ pub(crate) fn measured() -> Status {
         skew: None,
     });
     estimate.steady = Some(30_412);
-    estimate.load = Load::Flood { unreplied: 0.93, sources: 1_234 };
+    estimate.load = Load::Flood { unreplied: 0.93, entries: 60_000, sources: 1_234 };
     estimate.doubts = vec![Doubt::Late];
     let state = |entries, ends, unreplied| InState { entries, ends, unreplied };
     estimate.states = BTreeMap::from([

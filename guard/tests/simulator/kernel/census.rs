@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use conntrack_guard::observe::{Census, InState};
+use conntrack_guard::observe::{Census, InState, Timeout};
 
 use super::Kernel;
 
@@ -27,6 +27,8 @@ impl Kernel {
             there.assured += if class.phase.assured { count } else { 0 };
             if !class.phase.replied {
                 there.unreplied += count;
+            }
+            if !class.phase.replied || class.phase.state == Timeout::TcpSynRecv {
                 sources[class.flow] += seen;
             }
             let mean = left * self.noise.about_one(0.5 / seen.sqrt());
