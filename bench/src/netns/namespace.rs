@@ -82,6 +82,11 @@ impl Namespace {
             .map_err(|source| Error::Enter { name: self.name.clone(), source })
     }
 
+    /// Loads these nftables rules into it. They go with it.
+    pub(crate) fn rules(&self, script: &str) -> Result<(), Error> {
+        self.run(|| tool::nft(script))?
+    }
+
     /// Moves the calling thread, and no other, into the namespace.
     fn enter(&self) -> Result<(), Error> {
         setns(&*self.handle, CloneFlags::CLONE_NEWNET)

@@ -9,6 +9,7 @@ mod census;
 mod credit;
 mod daemon;
 mod fallback;
+mod flood;
 mod hooks;
 mod journal;
 mod kernel;
