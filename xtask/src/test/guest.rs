@@ -46,6 +46,12 @@ pub fn run(tally: &mut Tally, scope: Scope) -> Matrix {
             boot_and_judge(built, &run, tally, &mut matrix);
         }
     }
+    if scope == Scope::Subset {
+        let all = built.iter().flatten().flat_map(|built| &built.tests);
+        for test in all.filter(|test| kernels::LONG.iter().any(|long| test.starts_with(long))) {
+            tally.skip(test, "takes minutes; `cargo xtask test --all` has it");
+        }
+    }
     matrix
 }
 

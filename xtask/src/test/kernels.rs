@@ -37,7 +37,7 @@ pub struct Run {
     pub kernel: Series,
     /// What runs in it.
     pub program: Program,
-    /// Only tests whose names hold one of these; none: all of them but those that run alone.
+    /// Only tests whose names hold one of these; none: all of them but those that run alone or take long.
     pub only: Vec<&'static str>,
     /// How often the leak test attaches and detaches, where it is among them.
     pub rounds: Option<u32>,
@@ -48,6 +48,8 @@ pub struct Run {
 const ALONE: [&str; 2] = [LOCKDOWN, LEAK];
 const LOCKDOWN: &str = "lockdown::";
 const LEAK: &str = "leak::";
+/// Tests of minutes each, on [`WHOLE`] with `--all` only, each group in a guest of its own: CI has 45 minutes for everything.
+pub const LONG: [&str; 3] = ["flood::", "scenarios::", "timeouts::"];
 /// Rounds of the leak test: of a second each on two idle cores, so only `--all` has time for many.
 const FEW: u32 = 40;
 const MANY: u32 = 1_000;
@@ -68,7 +70,8 @@ pub fn runs(scope: Scope) -> Vec<Run> {
         let alone = (scope == Scope::All).then(|| alone(kernel));
         [run(kernel, GUARD, only.clone())].into_iter().chain(alone.into_iter().flatten())
     });
-    let mut runs: Vec<Run> = whole.into_iter().chain(alone(WHOLE)).chain(others).collect();
+    let long = LONG.into_iter().filter(|_| scope == Scope::All).map(|tests| run(WHOLE, GUARD, vec![tests]));
+    let mut runs: Vec<Run> = whole.into_iter().chain(long).chain(alone(WHOLE)).chain(others).collect();
     for run in runs.iter_mut().filter(|run| run.only == [LEAK]) {
         run.rounds = Some(if scope == Scope::All && run.kernel == WHOLE { MANY } else { FEW });
     }
@@ -115,7 +118,7 @@ impl Run {
 
     /// What the names of tests that do not belong here begin with.
     pub fn skip(&self) -> impl Iterator<Item = &'static str> {
-        ALONE.into_iter().filter(|tests| !self.only.contains(tests))
+        ALONE.into_iter().chain(LONG).filter(|tests| !self.only.contains(tests))
     }
 
     /// The tests of `listed` that run, and those that cannot be there.
@@ -143,7 +146,11 @@ mod tests {
             }
             let whole: Vec<&Run> = runs.iter().filter(|run| (run.kernel, run.program) == (WHOLE, GUARD)).collect();
             assert!(whole[0].only.is_empty());
-            assert_eq!(whole[1..].iter().flat_map(|run| &run.only).copied().collect::<Vec<_>>(), ALONE);
+            let long = if scope == Scope::All { &LONG[..] } else { &[] };
+            assert_eq!(
+                whole[1..].iter().flat_map(|run| &run.only).copied().collect::<Vec<_>>(),
+                [long, &ALONE].concat()
+            );
             let rounds = runs.iter().filter_map(|run| run.rounds).collect::<Vec<_>>();
             assert_eq!(rounds, if scope == Scope::All { vec![MANY, FEW, FEW, FEW] } else { vec![FEW] });
         }
@@ -159,6 +166,7 @@ mod tests {
             "daemon::x",
             "lockdown::x",
             "leak::x",
+            "flood::x",
         ];
         let listed = listed.map(str::to_owned);
         let split = |kernel, scope| {
