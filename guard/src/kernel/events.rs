@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use guard_ebpf::{Refused, Resize};
 
+use crate::observe::memory::page_bytes;
 use crate::observe::{RefusedFlow, ResizeEvent};
 
 /// A resize; `None` if it is another event.
@@ -23,9 +24,14 @@ pub fn resize(bytes: &[u8]) -> Option<ResizeEvent> {
         comm: String::from_utf8_lossy(comm).into_owned(),
         cgroup: event.cgroup,
         from: known(event.from),
-        to: known(event.to).or(known(event.asked)),
+        to: known(event.to).or(known(event.asked).map(rounded)),
         result: event.result,
     })
+}
+
+/// What the kernel makes of a size that is asked for: whole pages of buckets, each a pointer (`nf_ct_alloc_hashtable`).
+fn rounded(buckets: u64) -> u64 {
+    buckets.next_multiple_of(page_bytes() / size_of::<u64>() as u64)
 }
 
 /// A sample of refused flows; `None` if it is another event.
@@ -86,12 +92,13 @@ mod tests {
     }
 
     #[test]
-    fn a_resize_without_the_tables_address_tells_what_was_asked_for() {
+    fn a_resize_without_the_tables_address_tells_what_the_kernel_made_of_what_was_asked_for() {
         let mut comm = [0; 16];
         comm[..6].copy_from_slice(b"sysctl");
         let (at, took, cgroup) = (5_000_000_000, 20_000_000, 1);
-        let event = Resize { at, took, cgroup, from: 0, to: 0, asked: 4_096, pid: 9, result: 0, unused: 0, comm };
+        let event = Resize { at, took, cgroup, from: 0, to: 0, asked: 4_095, pid: 9, result: 0, unused: 0, comm };
         let event = resize(&bytes(event)).unwrap();
-        assert_eq!((event.from, event.to, event.comm.as_str()), (None, Some(4_096), "sysctl"));
+        assert_eq!((event.from, event.to, event.comm.as_str()), (None, Some(rounded(4_095)), "sysctl"));
+        assert!(rounded(4_095) >= 4_096 && rounded(4_096).is_multiple_of(512), "pages are 4 KiB or larger");
     }
 }
