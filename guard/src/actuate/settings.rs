@@ -174,13 +174,8 @@ fn timeout_path(timeout: Timeout) -> String {
 pub(super) fn takes(setting: Setting, written: u64, read: u64) -> bool {
     match setting {
         Setting::Max | Setting::Timeout(_) => read == written,
-        Setting::Buckets => read >= written && read - written < buckets_in_a_page(),
+        Setting::Buckets => read >= written && read - written < memory::buckets_in_a_page(),
     }
-}
-
-/// `PAGE_SIZE / sizeof(struct hlist_nulls_head)` (`nf_ct_alloc_hashtable`).
-fn buckets_in_a_page() -> u64 {
-    memory::page_bytes() / 8
 }
 
 #[cfg(test)]
@@ -219,7 +214,7 @@ mod tests {
     fn rounding_up_to_a_page_is_taken_rounding_down_is_not() {
         assert!(takes(Setting::Buckets, 1000, 1024));
         assert!(!takes(Setting::Buckets, 1024, 1000));
-        assert!(!takes(Setting::Buckets, 1000, 1000 + buckets_in_a_page()));
+        assert!(!takes(Setting::Buckets, 1000, 1000 + memory::buckets_in_a_page()));
         assert!(!takes(Setting::Max, 1000, 1024));
     }
 }

@@ -13,15 +13,13 @@ pub use emit::Emit;
 
 use crate::figures::{bytes, grouped, percent, time};
 use crate::observe::Timeout;
-use crate::policy::{Host, Setting, fitting, table_bytes};
+use crate::policy::{ENTRIES_PER_BUCKET, Host, Setting, fitting, table_bytes};
 use crate::replay::Step;
 
 /// A table that was as full as this may have refused flows: what it would have held is not known.
 const FULL: f64 = 0.95;
 /// The most that is advised, against what the entries needed that came.
 const SPARE: u64 = 2;
-/// Entries at max for each bucket: chains of 4 in a full table.
-const ENTRIES_PER_BUCKET: u64 = 2;
 
 /// One setting: as found, as it should be, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -114,9 +112,8 @@ impl Adviser {
     /// Enough for max; never fewer than there are, and a whole page of them.
     fn buckets(&self) -> Advised {
         let found = self.host.table.buckets;
-        let page = (self.host.page_bytes / 8).max(1);
         let wanted = self.max.advised.div_ceil(ENTRIES_PER_BUCKET);
-        let wanted = wanted.checked_next_multiple_of(page).unwrap_or(wanted);
+        let wanted = wanted.checked_next_multiple_of(self.host.bucket_step()).unwrap_or(wanted);
         let advised = if wanted > found { wanted } else { found };
         let chain = 2.0 * self.max.advised as f64 / advised.max(1) as f64;
         Advised { found, advised, why: format!("chains of {chain:.1} in a full table") }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use guard_ebpf::{Refused, Resize};
 
-use crate::observe::memory::page_bytes;
+use crate::observe::memory::buckets_in_a_page;
 use crate::observe::{RefusedFlow, ResizeEvent};
 
 /// A resize; `None` if it is another event.
@@ -29,9 +29,9 @@ pub fn resize(bytes: &[u8]) -> Option<ResizeEvent> {
     })
 }
 
-/// What the kernel makes of a size that is asked for: whole pages of buckets, each a pointer (`nf_ct_alloc_hashtable`).
+/// What the kernel makes of a size that is asked for.
 fn rounded(buckets: u64) -> u64 {
-    buckets.next_multiple_of(page_bytes() / size_of::<u64>() as u64)
+    buckets.next_multiple_of(buckets_in_a_page())
 }
 
 /// A sample of refused flows; `None` if it is another event.

@@ -141,8 +141,7 @@ impl Census {
 
 /// Whether nobody has shown to be at its source and to want it: a SYN/ACK goes to a forged address too.
 fn is_unanswered(entry: &Entry) -> bool {
-    const SYN_RECV: u8 = 2;
-    !entry.replied || entry.tcp_state == Some(SYN_RECV)
+    !entry.replied || entry.tcp_state.and_then(Timeout::of_tcp_state) == Some(Timeout::TcpSynRecv)
 }
 
 /// The timeout that the entry's last packet gave it, as far as can be told: for TCP not whether it was shortened because

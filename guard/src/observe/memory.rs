@@ -55,6 +55,12 @@ fn object_bytes(slabinfo: &str) -> Option<u64> {
     Some(size.max(share))
 }
 
+/// The kernel rounds the number of buckets up to a multiple of this: `PAGE_SIZE / sizeof(struct hlist_nulls_head)`
+/// (`nf_ct_alloc_hashtable`).
+pub fn buckets_in_a_page() -> u64 {
+    page_bytes() / 8
+}
+
 /// Bytes of a memory page.
 pub fn page_bytes() -> u64 {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();

@@ -33,6 +33,13 @@ pub struct Host {
     pub timeouts: Timeouts,
 }
 
+impl Host {
+    /// The number of buckets is a multiple of this.
+    pub(crate) fn bucket_step(&self) -> u64 {
+        (self.page_bytes / BUCKET_BYTES).max(1)
+    }
+}
+
 /// Effective limits: every bound a number, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -108,7 +115,7 @@ impl Limits {
             memory,
             max_stall: policy.hash.max_stall,
             resize_window: policy.hash.resize_window,
-            bucket_step: (host.page_bytes / BUCKET_BYTES).max(1),
+            bucket_step: host.bucket_step(),
             timeouts: timeout_ranges(&policy.timeouts, &host.timeouts),
         };
         limits.hold(&host.table, host.entry_bytes)?;

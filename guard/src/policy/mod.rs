@@ -42,4 +42,5 @@ pub use phase::{Phase, Standing};
 pub use plan::{Change, Expectation, Expected, Held, Plan, Rule, Setting, UnknownSetting};
 pub(crate) use raise::fitting;
 pub use settle::Settled;
+pub(crate) use sizing::ENTRIES_PER_BUCKET;
 pub use tick::next_tick;

@@ -6,7 +6,7 @@ use crate::observe::TableReading;
 
 /// Entries at the ceiling for each bucket. Each entry sits in two chains, so the mean chain is twice this, 4; measured
 /// natively that costs a new flow a few per cent more than a table twice as wide.
-pub(super) const ENTRIES_PER_BUCKET: u64 = 2;
+pub(crate) const ENTRIES_PER_BUCKET: u64 = 2;
 /// Buckets get no more than this part of the memory limit, whatever their bounds allow: the rest is for entries.
 const BUCKETS_PART_OF_MEMORY: u64 = 8;
 
