@@ -1,6 +1,5 @@
 //! Floods on a real kernel: named in seconds, not fed, and the connections that are open go on.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,11 +10,11 @@ use bench::conntrack::{self, Settings, Statistics};
 use bench::netns::{SERVER, Topology};
 use bench::syn::Syns;
 use bench::udp::Flows;
-use conntrack_guard::observe::since_boot;
+use conntrack_guard::observe::{Timeout, since_boot};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::kernel::{Guard, Table, eventually, lives_on, run, told};
+use crate::kernel::{Guard, Table, eventually, lives_on, run, timeouts, told};
 
 const FOUND: Settings = Settings { max: 8_192, buckets: 8_192 };
 /// There would be room enough to feed a flood.
@@ -69,11 +68,6 @@ impl<'a> Open<'a> {
     }
 }
 
-fn seconds(timeout: &str) -> u64 {
-    let file = format!("/proc/sys/net/netfilter/nf_conntrack_{timeout}");
-    fs::read_to_string(file).unwrap().trim().parse().unwrap()
-}
-
 /// A calm host: 20 questions a second, which are answered. It takes 20 s to be known, and 10 s at most until a look at the
 /// entries.
 fn calm(topology: &Topology) {
@@ -84,16 +78,11 @@ fn calm(topology: &Topology) {
     lives_on(Duration::from_secs(1));
 }
 
-/// `send`: so many more packets of it. `timeout`: what its entries wait for, as the guard and as the kernel call it, and the
-/// floor.
-fn is_named_and_not_fed(
-    topology: &Topology,
-    mut send: impl FnMut(u64) + Send,
-    (name, timeout, floor): (&str, &str, u64),
-) {
+/// `send`: so many more packets of it. `timeout`: what its entries wait for, and its floor.
+fn is_named_and_not_fed(topology: &Topology, mut send: impl FnMut(u64) + Send, (timeout, floor): (Timeout, u64)) {
     run("modprobe", &["nf_conntrack_netlink"]);
     let _table = Table::with(FOUND.max, FOUND.buckets);
-    let found = seconds(timeout);
+    let (name, found) = (timeout.name(), timeouts()[&timeout]);
     let mut guard = Guard::start(POLICY);
     let mut open = Open::new(topology);
     calm(topology);
@@ -114,7 +103,9 @@ fn is_named_and_not_fed(
         let took = eventually("the flood is named", Duration::from_secs(15), told_of);
         println!("{name}: named after {took:?}: {}", told()["load"]);
         assert!(took < NAMED, "named after {took:?}");
-        eventually("its timeout is shortened", Duration::from_secs(5), || (seconds(timeout) == floor).then_some(()));
+        eventually("its timeout is shortened", Duration::from_secs(5), || {
+            (timeouts()[&timeout] == floor).then_some(())
+        });
         while !over.load(Ordering::Relaxed) {
             open.go_on();
             // Those who come now get in as well.
@@ -138,23 +129,21 @@ fn is_named_and_not_fed(
     conntrack::flush().unwrap();
     guard.signal(Signal::SIGTERM);
     let (code, log) = guard.end();
-    assert_eq!((code, Settings::read().unwrap(), seconds(timeout)), (Some(0), FOUND, found), "{log}");
+    assert_eq!((code, Settings::read().unwrap(), timeouts()[&timeout]), (Some(0), FOUND, found), "{log}");
 }
 
 #[test]
 fn a_syn_flood_is_named_and_not_fed() {
     let topology = Topology::create().unwrap();
     let mut syns = Syns::unanswered(&topology).unwrap();
-    let state = ("tcp-syn-sent", "tcp_timeout_syn_sent", 30);
-    is_named_and_not_fed(&topology, |count| syns.send(count).unwrap(), state);
+    is_named_and_not_fed(&topology, |count| syns.send(count).unwrap(), (Timeout::TcpSynSent, 30));
 }
 
 #[test]
 fn a_syn_flood_that_the_server_answers_is_named_and_not_fed() {
     let topology = Topology::create().unwrap();
     let mut syns = Syns::answered(&topology).unwrap();
-    let state = ("tcp-syn-recv", "tcp_timeout_syn_recv", 20);
-    is_named_and_not_fed(&topology, |count| syns.send(count).unwrap(), state);
+    is_named_and_not_fed(&topology, |count| syns.send(count).unwrap(), (Timeout::TcpSynRecv, 20));
 }
 
 #[test]
@@ -165,5 +154,5 @@ fn a_udp_scan_is_named_and_not_fed() {
         Flows::one_way(first, count).send(&topology).unwrap();
         first += count;
     };
-    is_named_and_not_fed(&topology, scan, ("udp", "udp_timeout", 15));
+    is_named_and_not_fed(&topology, scan, (Timeout::Udp, 15));
 }

@@ -1,5 +1,6 @@
 //! The machine under test: its table, its programs, a guard on it.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,7 @@ const GUEST: &str = "CONNTRACK_GUARD_OUT";
 /// The table with settings of the test's choice, emptied; the settings found come back at the end.
 pub struct Table {
     found: Settings,
-    /// The timeouts' files with what was in them.
-    timeouts: Vec<(PathBuf, String)>,
+    timeouts: BTreeMap<Timeout, u64>,
 }
 
 impl Table {
@@ -27,9 +27,7 @@ impl Table {
         conntrack::flush().unwrap();
         let found = Settings::read().unwrap();
         Settings { max, buckets }.write().unwrap();
-        let files = Timeout::ALL.iter().map(|timeout| Path::new("/proc/sys/net/netfilter").join(timeout.sysctl()));
-        let timeouts = files.filter_map(|file| Some((file.clone(), fs::read_to_string(file).ok()?))).collect();
-        Self { found, timeouts }
+        Self { found, timeouts: timeouts() }
     }
 }
 
@@ -38,10 +36,25 @@ impl Drop for Table {
         conntrack::flush().unwrap();
         self.found.write().unwrap();
         // A guard that was stopped under load leaves them short.
-        for (file, seconds) in &self.timeouts {
-            fs::write(file, seconds).unwrap();
+        for (timeout, seconds) in &self.timeouts {
+            set(*timeout, *seconds);
         }
     }
+}
+
+/// Seconds in force, of every timeout that this kernel has. Read here and not through the guard.
+pub fn timeouts() -> BTreeMap<Timeout, u64> {
+    let read = |timeout| Some((timeout, fs::read_to_string(file(timeout)).ok()?.trim().parse().unwrap()));
+    Timeout::ALL.into_iter().filter_map(read).collect()
+}
+
+/// Sets a timeout, as another program would.
+pub fn set(timeout: Timeout, seconds: u64) {
+    fs::write(file(timeout), seconds.to_string()).unwrap();
+}
+
+fn file(timeout: Timeout) -> PathBuf {
+    Path::new("/proc/sys/net/netfilter").join(timeout.sysctl())
 }
 
 /// Runs a program to its end; its output if it succeeded.

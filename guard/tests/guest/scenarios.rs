@@ -1,8 +1,6 @@
 //! The simulator's table against the kernel's: the same flows arrive in both, and the counts are compared over time.
 
-use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -13,9 +11,9 @@ use bench::conntrack::{self, Statistics};
 use bench::netns::{SERVER, Topology};
 use bench::udp::Flows;
 use conntrack_guard::kernel::{Hooks, Options};
-use conntrack_guard::observe::{Timeout, Timeouts, timeouts};
+use conntrack_guard::observe::{Timeout, Timeouts};
 
-use crate::kernel::{Table, eventually, insert_assured};
+use crate::kernel::{Table, eventually, insert_assured, set, timeouts};
 use simulated::flow::{self, Flow};
 use simulated::{Kernel, Machine, steps};
 
@@ -27,31 +25,6 @@ mod simulated;
 const EVERY: Duration = Duration::from_millis(200);
 /// The median of the errors may be this.
 const MOST: f64 = 0.15;
-
-/// Timeouts of the test's choice; those found come back at the end.
-struct Chosen {
-    found: Vec<(PathBuf, String)>,
-}
-
-impl Chosen {
-    fn set(chosen: &[(Timeout, u64)]) -> Self {
-        let path = |timeout: Timeout| Path::new("/proc/sys/net/netfilter").join(timeout.sysctl());
-        let found = chosen.iter().map(|(timeout, _)| (path(*timeout), fs::read_to_string(path(*timeout)).unwrap()));
-        let found = found.collect();
-        for (timeout, seconds) in chosen {
-            fs::write(path(*timeout), seconds.to_string()).unwrap();
-        }
-        Self { found }
-    }
-}
-
-impl Drop for Chosen {
-    fn drop(&mut self) {
-        for (path, value) in &self.found {
-            fs::write(path, value.trim()).unwrap();
-        }
-    }
-}
 
 /// One reading.
 #[derive(Clone, Debug)]
@@ -67,11 +40,13 @@ struct Reading {
 fn hooks_after_a_sweep(topology: &Topology) -> Hooks {
     let hooks = Hooks::attach(Options::default()).unwrap();
     let before = conntrack::count().unwrap();
-    let _timeouts = Chosen::set(&[(Timeout::Udp, 1)]);
+    let found = timeouts()[&Timeout::Udp];
+    set(Timeout::Udp, 1);
     Flows::one_way(0, 50).send(topology).unwrap();
     eventually("the gc worker sweeps", Duration::from_secs(90), || {
         (conntrack::count().unwrap() <= before).then_some(())
     });
+    set(Timeout::Udp, found);
     hooks
 }
 
@@ -82,7 +57,7 @@ fn watch(lasts: Duration, mut act: impl FnMut(Duration) -> u64) -> Vec<Reading> 
     while begin.elapsed() < lasts {
         let came = act(begin.elapsed());
         let count = conntrack::count().unwrap();
-        let timeouts = timeouts::read(Path::new("/")).unwrap();
+        let timeouts = timeouts();
         readings.push(Reading { at: begin.elapsed(), came, count, timeouts });
         let next = EVERY * u32::try_from(readings.len()).unwrap();
         thread::sleep(next.saturating_sub(begin.elapsed()));
@@ -158,7 +133,7 @@ fn churn(topology: &Topology, loads: &[(u32, u64)], lasts: u64, mut also: impl F
 #[test]
 fn a_burst_of_connections() {
     let _table = Table::with(262_144, 16_384);
-    let _timeouts = Chosen::set(&[(Timeout::TcpTimeWait, 15)]);
+    set(Timeout::TcpTimeWait, 15);
     let topology = Topology::create().unwrap();
     let readings = churn(&topology, &[(20, 10), (200, 10), (20, 20)], 60, |_| {});
     compare("burst", &readings, (262_144, 16_384), flow::tcp(0.02, 0.01, 0.0), None);
@@ -168,12 +143,13 @@ fn a_burst_of_connections() {
 #[test]
 fn a_time_wait_storm() {
     let _table = Table::with(262_144, 4_096);
-    let _timeouts = Chosen::set(&[(Timeout::TcpTimeWait, 20)]);
+    set(Timeout::TcpTimeWait, 20);
     let topology = Topology::create().unwrap();
-    let mut cut = Vec::new();
+    let mut cut = false;
     let readings = churn(&topology, &[(150, 45)], 60, |at| {
-        if at >= Duration::from_secs(20) && cut.is_empty() {
-            cut.push(Chosen::set(&[(Timeout::TcpTimeWait, 8)]));
+        if at >= Duration::from_secs(20) && !cut {
+            set(Timeout::TcpTimeWait, 8);
+            cut = true;
         }
     });
     compare("time-wait-storm", &readings, (262_144, 4_096), flow::tcp(0.02, 0.01, 0.0), None);
@@ -184,7 +160,7 @@ fn a_time_wait_storm() {
 fn an_idle_pile_up() {
     const CONNECTIONS: u32 = 1_200;
     let _table = Table::with(262_144, 4_096);
-    let _timeouts = Chosen::set(&[(Timeout::TcpEstablished, 25)]);
+    set(Timeout::TcpEstablished, 25);
     let topology = Topology::create().unwrap();
     let listener = topology.servers().run(|| TcpListener::bind((SERVER, 8081))).unwrap().unwrap();
     let mut hooks = hooks_after_a_sweep(&topology);
@@ -212,7 +188,7 @@ fn an_idle_pile_up() {
 fn a_flood_of_a_full_table() {
     const ASSURED: u16 = 1_500;
     let _table = Table::with(2_000, 4_096);
-    let _timeouts = Chosen::set(&[(Timeout::Udp, 15)]);
+    set(Timeout::Udp, 15);
     let topology = Topology::create().unwrap();
     insert_assured(0..ASSURED);
     drop(hooks_after_a_sweep(&topology));

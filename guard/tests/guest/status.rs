@@ -8,10 +8,11 @@ use std::time::Duration;
 use bench::conntrack::Settings;
 use bench::netns::Topology;
 use bench::udp::Flows;
+use conntrack_guard::observe::Timeout;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::kernel::{Guard, Table, binary, dumped, eventually, lives_on, run, told};
+use crate::kernel::{Guard, Table, binary, dumped, eventually, lives_on, run, timeouts, told};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -71,7 +72,7 @@ fn it_tells_where_entries_came_in_and_how_they_ended() {
 fn a_shortened_timeout_is_told_with_the_phase_the_reason_and_what_it_was() {
     let _table = Table::with(1_024, 1_024);
     let topology = Topology::create().unwrap();
-    let found = timeout("udp");
+    let found = timeouts()[&Timeout::Udp];
     let policy =
         "[table]\nmax = { ceiling = 1024 }\n[hash]\nbuckets = { ceiling = 1024 }\n[timeouts.udp]\nfloor = \"5s\"\n";
     let mut guard = Guard::start(policy);
@@ -87,10 +88,11 @@ fn a_shortened_timeout_is_told_with_the_phase_the_reason_and_what_it_was() {
         Flows::answered(first, 20).send(&topology).unwrap();
         first += 20;
         std::thread::sleep(Duration::from_millis(200));
-        let (in_force, now) = (timeout("udp"), told());
+        let (in_force, now) = (timeouts()[&Timeout::Udp], told());
         let is_it = |one: &&Value| one["setting"] == "udp" && one["now"] == in_force;
         // It may go on to the next cut at any moment: what is told must be what was in force before and after.
-        (now["changed"].as_array().unwrap().iter().any(|one| is_it(&one)) && timeout("udp") == in_force).then_some(now)
+        (now["changed"].as_array().unwrap().iter().any(|one| is_it(&one)) && timeouts()[&Timeout::Udp] == in_force)
+            .then_some(now)
     });
     println!("{} flows\n{}\n{}", first, now["standing"], now["changed"]);
     assert!(["pressed", "emergency"].iter().any(|phase| now["standing"]["phase"] == **phase), "{}", now["standing"]);
@@ -111,12 +113,6 @@ fn a_shortened_timeout_is_told_with_the_phase_the_reason_and_what_it_was() {
     assert!(log.contains("phase: "), "{log}");
     guard.signal(Signal::SIGTERM);
     guard.end();
-}
-
-/// Seconds.
-fn timeout(name: &str) -> u64 {
-    let file = format!("/proc/sys/net/netfilter/nf_conntrack_{name}_timeout");
-    fs::read_to_string(file).unwrap().trim().parse().unwrap()
 }
 
 /// A network namespace with entries of its own.

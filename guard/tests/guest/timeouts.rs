@@ -1,7 +1,5 @@
 //! Timeouts that the whole daemon shortens because max may not rise: every way back, and what it does when it may not act.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +14,7 @@ use conntrack_guard::observe::Timeout;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::kernel::{Guard, Table, at_rest, binary, eventually, journal_files, lives_on, told};
+use crate::kernel::{Guard, Table, at_rest, binary, eventually, journal_files, lives_on, set, timeouts, told};
 
 /// Entries of both kinds are known after two minutes at the latest, when the first TIME_WAIT ends.
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -25,19 +23,6 @@ const POLICY: &str = "[table]\nmax = { ceiling = 1024 }\n[hash]\nbuckets = { cei
                       [timeouts]\ntcp-time-wait.floor = \"60s\"\nudp.floor = \"15s\"\n[relax]\nafter = \"1m\"\n";
 const BOTH: [(Timeout, u64); 2] = [(Timeout::TcpTimeWait, 60), (Timeout::Udp, 15)];
 const UDP: [(Timeout, u64); 1] = [(Timeout::Udp, 15)];
-
-/// Seconds, of every timeout that this kernel has.
-fn in_force() -> BTreeMap<Timeout, u64> {
-    let read = |timeout: Timeout| {
-        let text = fs::read_to_string(file(timeout)).ok()?;
-        Some((timeout, text.trim().parse().unwrap()))
-    };
-    Timeout::ALL.into_iter().filter_map(read).collect()
-}
-
-fn file(timeout: Timeout) -> String {
-    format!("/proc/sys/net/netfilter/{}", timeout.sysctl())
-}
 
 /// Entries that 1,024 are too few for, if each stays for as long as the kernel's defaults have it.
 struct Load {
@@ -112,10 +97,10 @@ impl Drop for Running<'_, '_> {
 }
 
 /// Waits until these timeouts are at their floors.
-fn are_halved(timeouts: &[(Timeout, u64)]) {
+fn are_halved(wanted: &[(Timeout, u64)]) {
     eventually("the timeouts are at their floors", PATIENCE, || {
-        let now = in_force();
-        timeouts.iter().all(|(timeout, floor)| now[timeout] == *floor).then_some(())
+        let now = timeouts();
+        wanted.iter().all(|(timeout, floor)| now[timeout] == *floor).then_some(())
     });
 }
 
@@ -138,14 +123,14 @@ fn of_status<'a>(status: &'a Value, list: &str, setting: &str) -> Option<&'a Val
 #[test]
 fn a_stop_puts_back_what_the_guard_shortened_and_leaves_what_another_program_set() {
     let _table = Table::with(1_024, 1_024);
-    let (load, found) = (Load::of_both(), in_force());
+    let (load, found) = (Load::of_both(), timeouts());
     let mut guard = Guard::start(POLICY);
     load.during(|running| {
         are_halved(&BOTH);
         running.end();
     });
     at_rest();
-    fs::write(file(Timeout::Udp), "25").unwrap();
+    set(Timeout::Udp, 25);
     lives_on(Duration::from_secs(3));
     let status = told();
     let udp = of_status(&status, "changed", "udp").unwrap();
@@ -156,9 +141,7 @@ fn a_stop_puts_back_what_the_guard_shortened_and_leaves_what_another_program_set
     assert_eq!(code, Some(0), "{log}");
     let mut wanted = found.clone();
     wanted.insert(Timeout::Udp, 25);
-    let left = in_force();
-    fs::write(file(Timeout::Udp), found[&Timeout::Udp].to_string()).unwrap();
-    assert_eq!(left, wanted, "{log}");
+    assert_eq!(timeouts(), wanted, "{log}");
     assert!(log.contains("nf_conntrack_udp_timeout stays 25: another program has set it since"), "{log}");
     assert_eq!(journal_files(guard.state_dir()), Vec::<String>::new());
 }
@@ -166,7 +149,7 @@ fn a_stop_puts_back_what_the_guard_shortened_and_leaves_what_another_program_set
 #[test]
 fn after_a_kill_the_next_guard_knows_what_was_shortened_and_a_restore_puts_it_back() {
     let _table = Table::with(1_024, 1_024);
-    let (load, found) = (Load::of_datagrams(), in_force());
+    let (load, found) = (Load::of_datagrams(), timeouts());
     let mut guard = Guard::start(POLICY);
     load.during(|running| {
         are_halved(&UDP);
@@ -174,7 +157,7 @@ fn after_a_kill_the_next_guard_knows_what_was_shortened_and_a_restore_puts_it_ba
         guard.end();
         running.end();
     });
-    let short = in_force();
+    let short = timeouts();
     assert_ne!(short, found, "a killed guard puts nothing back");
     guard.follow(POLICY);
     at_rest();
@@ -188,16 +171,16 @@ fn after_a_kill_the_next_guard_knows_what_was_shortened_and_a_restore_puts_it_ba
     }
     guard.signal(Signal::SIGKILL);
     guard.end();
-    assert_eq!(in_force(), short);
+    assert_eq!(timeouts(), short);
     let output = guard.restore();
-    assert_eq!((output.status.code(), in_force()), (Some(0), found), "{output:?}");
+    assert_eq!((output.status.code(), timeouts()), (Some(0), found), "{output:?}");
     assert_eq!(journal_files(guard.state_dir()), Vec::<String>::new());
 }
 
 #[test]
 fn in_calm_it_takes_the_cuts_back_by_itself_the_last_one_first() {
     let _table = Table::with(1_024, 1_024);
-    let (load, found) = (Load::of_both(), in_force());
+    let (load, found) = (Load::of_both(), timeouts());
     let mut guard = Guard::start(POLICY);
     load.during(|running| {
         are_halved(&BOTH);
@@ -205,7 +188,7 @@ fn in_calm_it_takes_the_cuts_back_by_itself_the_last_one_first() {
     });
     let phase = || told()["standing"]["phase"].as_str().unwrap().to_owned();
     eventually("it waits for calm to last", Duration::from_mins(1), || (phase() == "waiting").then_some(()));
-    eventually("all is back", PATIENCE, || (in_force() == found).then_some(()));
+    eventually("all is back", PATIENCE, || (timeouts() == found).then_some(()));
     eventually("it is calm", Duration::from_mins(1), || (phase() == "calm").then_some(()));
     assert_eq!(told()["changed"], serde_json::json!([]));
     let log = guard.log();
@@ -238,7 +221,7 @@ fn in_advise_mode_and_in_a_dry_run_it_tells_the_cuts_and_makes_none() {
     for (policy, arguments) in [(advise.as_str(), &[][..]), (POLICY, &["--dry-run"][..])] {
         load.stop.store(false, Ordering::Relaxed);
         let _table = Table::with(1_024, 1_024);
-        let found = in_force();
+        let found = timeouts();
         let mut guard = Guard::start_as(policy, &mut Command::new(binary()), arguments);
         let advised = load.during(|running| {
             let name = Timeout::Udp.sysctl().trim_start_matches("nf_conntrack_");
@@ -259,11 +242,11 @@ fn in_advise_mode_and_in_a_dry_run_it_tells_the_cuts_and_makes_none() {
         let told = of_status(&status, "changes", timeout.name()).unwrap();
         assert_eq!((&told["result"]["kind"], &told["old"]), (&"advised".into(), &old.into()), "{told}");
         assert_eq!(status["changed"], serde_json::json!([]), "{arguments:?}");
-        assert_eq!(in_force(), found, "{arguments:?}");
+        assert_eq!(timeouts(), found, "{arguments:?}");
         assert_eq!(journal_files(guard.state_dir()), Vec::<String>::new());
         guard.signal(Signal::SIGTERM);
         let (code, log) = guard.end();
         assert_eq!((code, changes(&log, "set")), (Some(0), Vec::new()), "{log}");
-        assert_eq!(in_force(), found);
+        assert_eq!(timeouts(), found);
     }
 }
