@@ -71,6 +71,9 @@ fn talk<T: DeserializeOwned>(socket: &Path, said: &[u8]) -> Result<T, Error> {
     stream.write_all(said).and_then(|()| stream.shutdown(Shutdown::Write)).map_err(fail)?;
     let mut text = String::new();
     stream.take(LONGEST).read_to_string(&mut text).map_err(fail)?;
+    if text.is_empty() {
+        return Err(fail(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up without an answer")));
+    }
     serde_json::from_str(&text).map_err(|error| Error::Format(error.to_string()))
 }
 
@@ -89,6 +92,17 @@ mod tests {
         drop(UnixListener::bind(&socket).unwrap());
         assert!(socket.exists());
         assert!(matches!(ask(&socket), Err(Error::NotRunning)));
+    }
+
+    #[test]
+    fn no_answer_is_not_taken_for_another_format() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("status.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = std::thread::spawn(move || drop(listener.accept().unwrap()));
+        let error = ask(&socket).unwrap_err();
+        server.join().unwrap();
+        assert!(error.to_string().contains("hung up without an answer"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Answers every connection to a unix socket, then closes it: with the status, or what it waits for, or what came of an
 //! order. Whoever connects says what it wants and closes its side; nothing said asks for the status.
 
+use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
@@ -11,17 +12,22 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::brake::{Brake, Order, Reply};
 use super::status::Status;
 use super::waiting::Waiting;
 
-/// A reader that takes no more than this long gets its answer; it cannot hold the guard up.
+/// Whoever takes no more than this long from the first word to the last gets an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Answers in flight; further connections wait in the socket's own queue.
-const AT_ONCE: usize = 8;
+/// Whoever has not said by then what it wants is hung up on: to ask for the status takes no word, only a closed side.
+const HEARING: Duration = Duration::from_millis(500);
+/// Connections at once. For one more the oldest is given up: it is the likeliest to want nothing.
+const AT_ONCE: usize = 32;
+/// What each connection gets whatever comes after it. So 32 connections a grace are dealt with, and no more are needed to
+/// see to hundreds of idle ones before the next asker has lost its patience.
+const GRACE: Duration = Duration::from_millis(50);
 /// An order with every setting takes a tenth of it.
 const LONGEST_ORDER: u64 = 8192;
 
@@ -104,22 +110,33 @@ impl Server {
     /// Answers until it is dropped.
     pub async fn run(self, answers: impl Answers) {
         let answers = Arc::new(answers);
-        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let mut open = VecDeque::new();
         loop {
-            let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+            make_room(&mut open).await;
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let answers = Arc::clone(&answers);
-                    tokio::spawn(async move {
+                    let answering = tokio::spawn(async move {
                         // Whoever does not read or goes away gets no answer; nothing else is lost.
                         let _ = timeout(PATIENCE, answer(stream, &*answers)).await;
-                        drop(slot);
                     });
+                    open.push_back((Instant::now(), answering.abort_handle()));
                 }
                 // Out of file descriptors: they come back when connections end.
-                Err(_) => tokio::time::sleep(PATIENCE).await,
+                Err(_) => sleep(HEARING).await,
             }
         }
+    }
+}
+
+/// Lets the oldest connections go, once they have had their grace, until there is room for another one.
+async fn make_room(open: &mut VecDeque<(Instant, AbortHandle)>) {
+    open.retain(|(_, answering)| !answering.is_finished());
+    while open.len() >= AT_ONCE
+        && let Some((since, oldest)) = open.pop_front()
+    {
+        sleep_until(since + GRACE).await;
+        oldest.abort();
     }
 }
 
@@ -135,7 +152,7 @@ impl Drop for Server {
 
 async fn answer(mut stream: UnixStream, answers: &impl Answers) -> io::Result<()> {
     let mut said = Vec::new();
-    (&mut stream).take(LONGEST_ORDER).read_to_end(&mut said).await?;
+    timeout(HEARING, (&mut stream).take(LONGEST_ORDER).read_to_end(&mut said)).await??;
     let text = if said.is_empty() {
         serde_json::to_vec(&answers.status())
     } else {
@@ -240,6 +257,28 @@ mod tests {
     }
 
     #[test]
+    fn hundreds_who_say_nothing_do_not_hide_the_guard_and_are_hung_up_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/status.sock");
+        runtime().block_on(async {
+            let server = tokio::spawn(Server::bind(&path).unwrap().run(guarding(status())));
+            let asked = path.clone();
+            let asking = tokio::task::spawn_blocking(move || {
+                let connect = |_| std::os::unix::net::UnixStream::connect(&asked).unwrap();
+                let idle: Vec<_> = (0..300).map(connect).collect();
+                let answer = ask(&asked);
+                assert!(matches!(answer, Ok(Answer::Status(_))), "{answer:?}");
+                for stream in idle {
+                    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                    assert_eq!(io::read_to_string(stream).unwrap(), "", "nothing asked, nothing answered");
+                }
+            });
+            asking.await.unwrap();
+            server.abort();
+        });
+    }
+
+    #[test]
     fn those_who_never_read_do_not_keep_others_waiting_for_long() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/status.sock");
@@ -247,9 +286,11 @@ mod tests {
             let mut large = status();
             large.trouble = Some("x".repeat(1 << 20));
             let server = tokio::spawn(Server::bind(&path).unwrap().run(guarding(large)));
-            let mut idle = Vec::new();
+            let mut deaf = Vec::new();
             for _ in 0..AT_ONCE {
-                idle.push(UnixStream::connect(&path).await.unwrap());
+                let mut stream = UnixStream::connect(&path).await.unwrap();
+                stream.shutdown().await.unwrap();
+                deaf.push(stream);
             }
             let asked = path.clone();
             let answer = tokio::task::spawn_blocking(move || ask(&asked)).await.unwrap();
