@@ -16,13 +16,13 @@ pub struct Estimate {
     pub at: Duration,
     /// The table as read.
     pub table: TableReading,
-    /// New entries a second; `None` without hooks (no kernel statistic has it) or before the second sample.
+    /// New entries a second; `None` without the insert hook (no kernel statistic has it) or before the second sample.
     pub insert_rate: Option<f64>,
-    /// Entries freed a second; `None` as above.
+    /// Entries freed a second; `None` without either hook: what goes says little where nobody knows what comes.
     pub destroy_rate: Option<f64>,
     /// The same two over the last half minute.
     pub insert_rate_long: Option<f64>,
-    /// As above.
+    /// As [`Self::destroy_rate`].
     pub destroy_rate_long: Option<f64>,
     /// Entries a second by which the count grows: the larger of a short and a long average. From the hooks where they
     /// are (all network namespaces), else from the count. Never NaN; negative when the table drains.
@@ -39,6 +39,8 @@ pub struct Estimate {
     /// New flows refused for a full table since the previous sample. Without hooks: `drop` less the lost clashes, so that
     /// failed allocations are among them.
     pub table_full: u64,
+    /// Whether a hook on `early_drop` counted those, so that nothing else is among them.
+    pub table_full_hooked: bool,
     /// Entries in the table, which is one for all network namespaces: the count, or what the hooks saw come and go since the
     /// start if that is more. Entries that other namespaces had before are not known.
     pub entries: u64,

@@ -59,7 +59,7 @@ impl Model {
         let (step, doubts) = self.readings.next(sample, Icmp::of(sample.census.as_ref()));
         if let Some(step) = &step {
             self.rates.add(step);
-            if !step.hooked {
+            if !step.counts_flows {
                 self.cohorts = Cohorts::new(self.horizon);
             }
             if let Some(flow) = &step.flows {
@@ -91,6 +91,7 @@ impl Model {
             forecast: forecast(sample.table.count, growth, self.horizon).max(expected),
             outlook,
             time_to_full: time_to_full(&sample.table, growth),
+            table_full_hooked: sample.hooks.as_ref().is_some_and(|hooks| hooks.table_full.is_some()),
             table_full: previous.as_ref().map_or(0, |earlier| table_full(earlier, sample)),
             entries,
             chains: self.chains.add(sample, entries),
@@ -100,7 +101,7 @@ impl Model {
             entry_bytes: sample.entry_bytes,
             timeouts: sample.timeouts.clone(),
             states: states(sample, &self.cohorts),
-            steady: insert_rate.and_then(|_| self.cohorts.steady()).map(whole),
+            steady: destroy_rate.and_then(|_| self.cohorts.steady()).map(whole),
             load: self.loads.load(sample.table.count),
             look_within: self.loads.look_within(),
             memory: sample.memory,
@@ -120,7 +121,7 @@ impl Model {
     }
 
     fn outlook(&self, sample: &Sample) -> Outlook {
-        if self.rates.inserts().0.is_some() {
+        if self.rates.destroys().0.is_some() {
             self.cohorts.outlook(sample.table.count)
         } else {
             Outlook::growing(sample.table.count, self.rates.expected_growth())

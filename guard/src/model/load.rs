@@ -36,7 +36,7 @@ const OVER: Duration = Duration::from_secs(30);
 const AT_ONCE: Duration = Duration::from_millis(500);
 const OFTEN: Duration = Duration::from_secs(2);
 
-/// What shows a surge: new entries a second where the hooks are, else the count.
+/// What shows a surge: new entries a second where they are counted, else the count.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pressure {
     now: f64,
@@ -50,8 +50,8 @@ struct Pressure {
 /// What is remembered of the load.
 #[derive(Clone, Debug)]
 pub(super) struct Loads {
-    /// Without hooks another figure shows a surge, and what was learnt of the one says nothing of the other.
-    hooked: bool,
+    /// Where inserts are not counted another figure shows a surge, and what was learnt of the one says nothing of the other.
+    counts_inserts: bool,
     /// In calm: the pressure, the entries, and the unanswered share of the entries and of those that went.
     calm_pressure: Average,
     calm_count: Average,
@@ -74,9 +74,9 @@ pub(super) struct Loads {
 }
 
 impl Loads {
-    pub(super) fn new(hooked: bool) -> Self {
+    pub(super) fn new(counts_inserts: bool) -> Self {
         Self {
-            hooked,
+            counts_inserts,
             calm_pressure: Average::new(CALM),
             calm_count: Average::new(CALM),
             calm_census: Average::new(CALM),
@@ -94,17 +94,17 @@ impl Loads {
 
     /// Takes in the next interval; `counted` entries were there when the sample's census was taken.
     pub(super) fn add(&mut self, sample: &Sample, counted: u64, step: &Step, cohorts: &Cohorts) {
-        if self.hooked != step.hooked {
-            *self = Self::new(step.hooked);
+        if self.counts_inserts != step.counts_inserts {
+            *self = Self::new(step.counts_inserts);
         }
         let seconds = step.interval.as_secs_f64();
         if let Some(flow) = &step.flows {
             self.went.add(flow.destroys / seconds, step.interval);
             self.unanswered.add(flow.unanswered / seconds, step.interval);
         }
-        let pressure = match &step.flows {
-            Some(flow) => Pressure { now: flow.inserts / seconds, surge: 3.0, least: 50.0, none: 1.5 },
-            None if step.hooked => return,
+        let pressure = match step.inserts {
+            Some(inserts) => Pressure { now: inserts / seconds, surge: 3.0, least: 50.0, none: 1.5 },
+            None if step.counts_inserts => return,
             None => Pressure { now: sample.table.count as f64, surge: 1.5, least: 1_000.0, none: 1.2 },
         };
         let calm = self.calm_pressure.mean();

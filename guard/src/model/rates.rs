@@ -13,7 +13,8 @@ const LONG: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Rates {
     growth: Horizons,
-    flows: Option<(Horizons, Horizons)>,
+    inserts: Option<Horizons>,
+    destroys: Option<Horizons>,
 }
 
 /// One rate on two horizons.
@@ -36,18 +37,22 @@ impl Horizons {
 
 impl Rates {
     pub(super) fn new() -> Self {
-        Self { growth: Horizons::new(), flows: None }
+        Self { growth: Horizons::new(), inserts: None, destroys: None }
     }
 
     pub(super) fn add(&mut self, step: &Step) {
-        if !step.hooked {
-            self.flows = None;
+        let seconds = step.interval.as_secs_f64();
+        if !step.counts_inserts {
+            self.inserts = None;
+        }
+        if !step.counts_flows {
+            self.destroys = None;
+        }
+        if let Some(inserts) = step.inserts {
+            self.inserts.get_or_insert_with(Horizons::new).add(inserts / seconds, step.interval);
         }
         let by_hooks = step.flows.as_ref().map(|flow| {
-            let seconds = step.interval.as_secs_f64();
-            let (inserts, destroys) = self.flows.get_or_insert_with(|| (Horizons::new(), Horizons::new()));
-            inserts.add(flow.inserts / seconds, step.interval);
-            destroys.add(flow.destroys / seconds, step.interval);
+            self.destroys.get_or_insert_with(Horizons::new).add(flow.destroys / seconds, step.interval);
             (flow.inserts - flow.destroys) / seconds
         });
         // The hooks see every flow; the count only its balance at two moments. Where the hooks just came, went or were
@@ -68,12 +73,17 @@ impl Rates {
         self.growth.short.mean()
     }
 
-    /// Entries that come and go, a second; the short horizon, then the long one.
+    /// Entries that come, a second: the short horizon, then the long one.
     pub(super) fn inserts(&self) -> (Option<f64>, Option<f64>) {
-        self.flows.map_or((None, None), |(inserts, _)| (Some(inserts.short.mean()), Some(inserts.long.mean())))
+        means(self.inserts)
     }
 
+    /// Entries that go, where those that come are known too.
     pub(super) fn destroys(&self) -> (Option<f64>, Option<f64>) {
-        self.flows.map_or((None, None), |(_, destroys)| (Some(destroys.short.mean()), Some(destroys.long.mean())))
+        means(self.destroys)
     }
+}
+
+fn means(horizons: Option<Horizons>) -> (Option<f64>, Option<f64>) {
+    horizons.map_or((None, None), |horizons| (Some(horizons.short.mean()), Some(horizons.long.mean())))
 }

@@ -24,8 +24,9 @@ pub(super) struct Readings {
 struct Base {
     at: Duration,
     count: u64,
-    /// Inserts and destroys so far; `None` without either hook.
-    hooks: Option<(u64, Destroys)>,
+    /// Inserts and destroys so far; `None` without their hook.
+    inserts: Option<u64>,
+    destroys: Option<Destroys>,
     early_drop: u64,
     refused: u64,
 }
@@ -39,10 +40,14 @@ pub(super) struct Step {
     pub(super) growth: Option<f64>,
     /// Whether the table evicted entries or refused new ones, as its statistics say.
     pub(super) full: bool,
-    /// What the hooks saw; `None` without them, or where their counters are no evidence.
+    /// Entries that came; `None` without the insert hook, or where its counter is no evidence.
+    pub(super) inserts: Option<f64>,
+    /// Whether that hook is there at all.
+    pub(super) counts_inserts: bool,
+    /// What came and went; `None` without either hook, or where their counters are no evidence.
     pub(super) flows: Option<Flow>,
-    /// Whether the programs are there at all.
-    pub(super) hooked: bool,
+    /// Whether both are there.
+    pub(super) counts_flows: bool,
 }
 
 /// Entries that came and went between two samples.
@@ -95,7 +100,8 @@ impl Base {
         Self {
             at: sample.at,
             count: sample.table.count,
-            hooks: hooks.and_then(|hooks| hooks.inserts.zip(hooks.destroys.clone())),
+            inserts: hooks.and_then(|hooks| hooks.inserts),
+            destroys: hooks.and_then(|hooks| hooks.destroys.clone()),
             early_drop: sample.stats.totals().map_or(0, |totals| totals.early_drop),
             refused: hooks.and_then(|hooks| hooks.table_full).map_or(0, |full| full.refused),
         }
@@ -118,26 +124,51 @@ fn step(base: &Base, now: &Base, interval: Duration, icmp: Icmp, doubts: &mut Ve
         0
     });
     let full = evicted > 0 || now.refused > base.refused;
-    let flows = match (&base.hooks, &now.hooks) {
-        (Some(before), Some(after)) => flow(before, after, evicted, icmp).and_then(|flow| {
-            let plausible = plausible(flow.inserts, interval) && plausible(flow.destroys, interval);
-            plausible.then_some(flow).ok_or(Doubt::Jump)
-        }),
-        (Some(_), None) => Err(Doubt::Missing),
-        // Not there, or only from now on.
-        (None, _) => return Step { interval, growth, full, flows: None, hooked: now.hooks.is_some() },
-    };
-    let flows = flows.map_err(doubt).ok();
-    Step { interval, growth, full, flows, hooked: now.hooks.is_some() }
+    let inserts = counted(base.inserts.as_ref(), now.inserts.as_ref(), |before, after| {
+        let inserts = after.checked_sub(*before).ok_or(Doubt::Backwards)? as f64;
+        plausible(inserts, interval).then_some(inserts).ok_or(Doubt::Jump)
+    });
+    let destroys = counted(base.destroys.as_ref(), now.destroys.as_ref(), |before, after| {
+        let (destroys, ends) = went(before, after, icmp).ok_or(Doubt::Backwards)?;
+        plausible(destroys, interval).then_some((destroys, ends)).ok_or(Doubt::Jump)
+    });
+    let inserts = inserts.map_err(&mut doubt).ok().flatten();
+    let destroys = destroys.map_err(&mut doubt).ok().flatten();
+    let flows = inserts.zip(destroys).map(|(inserts, (destroys, ends))| Flow {
+        inserts,
+        destroys,
+        unanswered: ends.of(Timeout::TcpSynSent) + ends.of(Timeout::TcpSynRecv),
+        ends: ends.less_evicted(evicted as f64),
+    });
+    let counts_inserts = now.inserts.is_some();
+    Step {
+        interval,
+        growth,
+        full,
+        inserts,
+        counts_inserts,
+        flows,
+        counts_flows: counts_inserts && now.destroys.is_some(),
+    }
 }
 
-fn flow(before: &(u64, Destroys), after: &(u64, Destroys), evicted: u64, icmp: Icmp) -> Result<Flow, Doubt> {
-    let inserts = after.0.checked_sub(before.0).ok_or(Doubt::Backwards)?;
-    let destroys = after.1.all().checked_sub(before.1.all()).ok_or(Doubt::Backwards)?;
-    let ends = Ends::between(&before.1, &after.1, icmp).ok_or(Doubt::Backwards)?;
-    let unanswered = ends.of(Timeout::TcpSynSent) + ends.of(Timeout::TcpSynRecv);
-    let ends = ends.less_evicted(evicted as f64);
-    Ok(Flow { inserts: inserts as f64, destroys: destroys as f64, unanswered, ends })
+/// What the two readings of a counter tell: nothing where it is not there, or only from now on.
+fn counted<C, T>(
+    before: Option<&C>,
+    after: Option<&C>,
+    tell: impl FnOnce(&C, &C) -> Result<T, Doubt>,
+) -> Result<Option<T>, Doubt> {
+    match (before, after) {
+        (Some(before), Some(after)) => tell(before, after).map(Some),
+        (Some(_), None) => Err(Doubt::Missing),
+        (None, _) => Ok(None),
+    }
+}
+
+/// Entries that went, and how; `None` where a counter went backwards.
+fn went(before: &Destroys, after: &Destroys, icmp: Icmp) -> Option<(f64, Ends)> {
+    let destroys = after.all().checked_sub(before.all())?;
+    Some((destroys as f64, Ends::between(before, after, icmp)?))
 }
 
 fn plausible(difference: f64, interval: Duration) -> bool {

@@ -31,6 +31,7 @@ pub(super) struct Toy {
     pub(super) kinds: Vec<Kind>,
     pub(super) sample: Sample,
     pub(super) hooked: bool,
+    pub(super) counts_destroys: bool,
     /// Seconds between the sweeps that free what has expired; 1 frees it at once.
     pub(super) swept: u64,
     second: u64,
@@ -58,6 +59,7 @@ impl Toy {
                 ..Sample::default()
             },
             hooked: true,
+            counts_destroys: true,
             swept: 1,
             second: 1_000,
             quiet: BTreeMap::new(),
@@ -142,6 +144,9 @@ impl Toy {
         sample.timeouts = self.timeouts.clone();
         if !self.hooked {
             sample.hooks = None;
+        }
+        if let Some(hooks) = sample.hooks.as_mut().filter(|_| !self.counts_destroys) {
+            hooks.destroys = None;
         }
         self.model.observe(&sample)
     }

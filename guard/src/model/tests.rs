@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Estimate, Model};
+use super::{Doubt, Estimate, Model};
 use crate::observe::{
     CHAIN_LENGTHS, Chains, Destroys, HookTotals, Memory, Sample, StatTotals, Statistics, TableFull, TableReading,
 };
@@ -118,6 +118,33 @@ fn hooks_that_go_away_leave_no_stale_rates() {
     let estimate = last(&[hooked(0, 0, 0, 0), hooked(1000, 900, 900, 0), sample(2000, 1_800)]);
     assert_eq!(estimate.insert_rate, None);
     assert!(estimate.growth > 700.0, "the count goes on: {estimate:?}");
+}
+
+#[test]
+fn inserts_alone_have_their_rate_and_the_count_tells_the_growth() {
+    let inserts_alone = |second: u64| {
+        let mut sample = hooked(second * 1000, 5_000 + 100 * second, 900 * second, 0);
+        sample.hooks.as_mut().unwrap().destroys = None;
+        sample
+    };
+    let estimate = last(&(0..=60).map(inserts_alone).collect::<Vec<_>>());
+    assert!(estimate.insert_rate.is_some_and(|rate| (rate - 900.0).abs() < 1.0), "{estimate:?}");
+    assert!(estimate.insert_rate_long.is_some_and(|rate| (rate - 900.0).abs() < 1.0), "{estimate:?}");
+    assert_eq!((estimate.destroy_rate, estimate.destroy_rate_long, estimate.steady), (None, None, None));
+    assert!((estimate.growth - 100.0).abs() < 1.0 && estimate.doubts.is_empty(), "{estimate:?}");
+    assert_eq!(estimate.outlook.count(Duration::from_secs(10), &estimate.timeouts, 0), 12_000);
+
+    let lost = last(&[hooked(0, 5_000, 0, 0), hooked(1000, 5_000, 900, 900), inserts_alone(2)]);
+    assert_eq!((lost.doubts, lost.destroy_rate), (vec![Doubt::Missing], None));
+    assert!(lost.insert_rate.is_some(), "the one that is left goes on");
+}
+
+#[test]
+fn who_counted_the_refusals_is_told() {
+    assert!(last(&[hooked(1000, 5_000, 0, 0)]).table_full_hooked);
+    let mut in_parts = hooked(1000, 5_000, 0, 0);
+    in_parts.hooks.as_mut().unwrap().table_full = None;
+    assert!(!last(&[in_parts]).table_full_hooked, "early_drop is not hooked, inserts are");
 }
 
 #[test]

@@ -29,9 +29,8 @@ impl Refusals {
     /// Takes in the next estimate. Only what the hooks saw counts, the statistic has other drops in it; and only while
     /// max stood still: what an older max refused says nothing about this one.
     pub(super) fn next(self, estimate: &Estimate) -> Self {
-        let by_hooks = estimate.insert_rate.is_some();
         let stood = self.max.is_none_or(|max| max == estimate.table.max);
-        let now = if by_hooks && stood { estimate.table_full } else { 0 };
+        let now = if estimate.table_full_hooked && stood { estimate.table_full } else { 0 };
         let last = if now > 0 { Some(estimate.at) } else { self.last };
         let since = last.and_then(|last| estimate.at.checked_sub(last));
         // A table of this namespace that refused flows a moment ago cannot be half empty now.

@@ -67,7 +67,7 @@ impl Situation<'_> {
     /// How far ahead it makes sense to look. Without hooks all that is known of what comes is the count's growth, and a
     /// few entries more or less in one second are thousands in an hour.
     pub(super) fn foresight(&self, wanted: Duration) -> Duration {
-        if self.estimate.insert_rate.is_some() { wanted } else { wanted.min(self.policy.table.horizon) }
+        if self.estimate.destroy_rate.is_some() { wanted } else { wanted.min(self.policy.table.horizon) }
     }
 }
 

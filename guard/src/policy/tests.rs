@@ -41,6 +41,7 @@ pub(super) fn at_rest(kinds: &[(Timeout, f64)], max: u64, timeouts: &[(Timeout, 
     Estimate {
         insert_rate: Some(inserts),
         destroy_rate: Some(inserts),
+        table_full_hooked: true,
         forecast: count,
         outlook,
         states: states.collect(),
@@ -289,7 +290,7 @@ fn a_value_put_back_later_is_a_new_matter() {
 
 /// A quiet table while another network namespace is refused flows, told apart by the hooks.
 fn refused_elsewhere(max: u64, second: u64) -> Estimate {
-    Estimate { at: Duration::from_secs(second), table_full: 7, insert_rate: Some(100.0), ..estimate(12, max, 0.0) }
+    Estimate { at: Duration::from_secs(second), table_full: 7, table_full_hooked: true, ..estimate(12, max, 0.0) }
 }
 
 #[test]
@@ -315,9 +316,9 @@ fn max_is_raised_for_a_table_that_is_full_in_another_namespace() {
 }
 
 #[test]
-fn without_hooks_the_statistic_of_drops_is_no_sign_of_a_full_table() {
+fn without_its_hook_the_statistic_of_drops_is_no_sign_of_a_full_table() {
     let policy = Policy::default();
-    let mut estimate = Estimate { insert_rate: None, ..refused_elsewhere(8_192, 1) };
+    let mut estimate = Estimate { table_full_hooked: false, ..refused_elsewhere(8_192, 1) };
     let limits = Limits::new(&policy, &host(&estimate)).unwrap();
     let mut state = State::default();
     for _ in 0..5 {

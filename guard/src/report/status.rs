@@ -155,7 +155,7 @@ pub struct StatisticsNow {
 pub struct BackEnd {
     /// `fentry/fexit` or `kprobe` (eBPF on the kernel's functions), or `proc` (readings only).
     pub name: String,
-    /// Whether inserts, destroys and chains are measured.
+    /// Whether inserts and destroys are both measured, and so the growth.
     pub measured: bool,
     /// Why they are not.
     pub reason: Option<String>,

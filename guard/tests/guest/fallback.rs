@@ -4,12 +4,13 @@
 
 use std::fs;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::btf::{self, Btf, FOLDER as BTF};
-use crate::kernel::{Guard, binary, run, status};
+use crate::kernel::{Guard, binary, eventually, run, status};
 
 const SIGNALS: [&str; 6] = ["inserts", "chains", "destroys", "table full", "clashes", "resizes"];
 
@@ -125,17 +126,35 @@ fn tracing_loses_a_missing_function_alone() {
     }
 }
 
+/// Makes the compiler seem to have split this function of nf_conntrack.
+fn split(function: &str) -> String {
+    let file = std::env::temp_dir().join(format!("kallsyms-with-a-part-of-{function}"));
+    let file = file.display();
+    let line = format!(r"0000000000000000 t {function}.part.0\t[nf_conntrack]");
+    format!("(cat /proc/kallsyms; printf '{line}\\n') > {file}; mount --bind {file} /proc/kallsyms")
+}
+
 /// A hook on a function that the compiler split would miss calls and say nothing.
 #[test]
 fn a_function_in_parts_is_not_hooked_by_any_back_end() {
-    let file = std::env::temp_dir().join("kallsyms-with-a-part");
-    let file = file.display();
-    let line = r"0000000000000000 t early_drop.part.0\t[nf_conntrack]";
-    let hide = format!("(cat /proc/kallsyms; printf '{line}\\n') > {file}; mount --bind {file} /proc/kallsyms");
-    for row in support_after(&hide, &[]) {
+    for row in support_after(&split("early_drop"), &[]) {
         let split = row.back_end.is_none() && row.why.contains("has early_drop in parts (early_drop.part.0)");
         assert!(if row.name == "table full" { split } else { row.is_by(best()) }, "{row:?}");
     }
+}
+
+/// What is counted is told, though the growth is the count's then.
+#[test]
+fn inserts_have_their_rate_where_destroys_are_not_hooked() {
+    let mut guard = Guard::start_as("", hidden(&split("nf_conntrack_free")).arg(binary()), &[]);
+    let forecast = eventually("a rate of inserts", Duration::from_secs(20), || {
+        let answer: Value = serde_json::from_slice(&status().stdout).ok()?;
+        assert_eq!(answer["back_end"]["measured"], false, "{answer}");
+        Some(answer["forecast"].clone()).filter(|forecast| !forecast["inserts_per_s"].is_null())
+    });
+    assert!(forecast["destroys_per_s"].is_null() && forecast["growth_per_s"].is_number(), "{forecast}");
+    guard.signal(Signal::SIGTERM);
+    assert_eq!(guard.end().0, Some(0));
 }
 
 /// Kprobes are not asked by the kernel what they read: the guard compares with BTF itself.

@@ -174,6 +174,21 @@ fn without_hooks_the_count_shows_the_surge() {
 }
 
 #[test]
+fn inserts_show_the_surge_where_destroys_are_not_counted() {
+    let mut toy = calm();
+    toy.counts_destroys = false;
+    toy.run(100);
+    toy.census(census([900, 0], 10, 10, [80, 20]));
+    toy.run(100);
+    toy.kinds.push(kind(Timeout::Udp, 5_000.0));
+    let surge = toy.run(1);
+    assert_eq!((surge.load, surge.look_within), (Load::Surge, Some(Duration::from_millis(500))), "{surge:?}");
+    toy.run(3);
+    toy.census(census([90, 0], 5, 5, [900, 890]));
+    assert!(is_flood(toy.run(2).load));
+}
+
+#[test]
 fn a_flood_does_not_become_the_new_calm() {
     let mut toy = calm();
     toy.kinds.push(kind(Timeout::TcpSynSent, 5_000.0));
