@@ -5,9 +5,9 @@ mod recorded;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
-use crate::actuate::{Access, AccessError, Found, Journal, Settings, find_journal, restore};
+use crate::actuate::{Access, AccessError, Found, Journal, STATE_DIR, Settings, find_journal, restore};
 use crate::cli::{CheckArgs, Failure, PauseArgs, RestoreArgs, ResumeArgs, StatusArgs, SupportArgs};
 use crate::config::Policy;
 use crate::observe::table;
@@ -103,6 +103,11 @@ pub fn restore_settings(args: &RestoreArgs) -> Result<(), Failure> {
     let settings = Settings::new(root);
     let state_dir = &args.state_dir;
     let mut journal = match find_journal(state_dir, &settings).context("nothing is changed")? {
+        Found::Nothing if state_dir != Path::new(STATE_DIR) && !state_dir.exists() => {
+            // By default no guard may have run here; a folder that was named was there.
+            let missing = anyhow!("there is no {}", state_dir.display());
+            Err(missing.context("nothing is put back: name the guard's own --state-dir"))?
+        }
         Found::Nothing => {
             return print(&format!("nothing to put back: {} holds no journal\n", state_dir.display()));
         }

@@ -121,12 +121,13 @@ async fn guard(
 }
 
 /// What keeps the last hour of samples, and all of them where the operator wants it so. Without a state directory that can
-/// be written there is no last hour, and that is all that is lost.
+/// be written there is no last hour, and that is all that is lost. A dry run leaves nothing behind but the file it was told to.
 fn recorder(args: &RunArgs, root: &Path, host: Host) -> Result<Recorder, Failure> {
     let boot_id = Settings::new(root).boot_id().context("cannot tell this boot from another")?;
     let header = Header::now(boot_id, host);
-    let hour = Hour::keep(&args.state_dir.join(recording::FOLDER), header.clone());
-    let hour = hour.inspect_err(|error| warn!("the last hour is not recorded: {error}")).ok();
+    let keep = || Hour::keep(&args.state_dir.join(recording::FOLDER), header.clone());
+    let hour = (!args.dry_run).then(keep).transpose();
+    let hour = hour.inspect_err(|error| warn!("the last hour is not recorded: {error}")).ok().flatten();
     let file = args.record.as_ref().map(|file| Writer::create(file, &header)).transpose();
     Ok(Recorder::start(hour, file.context("--record: name a file in a folder that can be written")?))
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::{ROOT, print, print_json, tell};
-use crate::actuate::Inherited;
+use crate::actuate::{Inherited, STATE_DIR, Settings};
 use crate::advise::Adviser;
 use crate::cli::{AdviseArgs, Failure, ReplayArgs};
 use crate::config::{self, Policy};
@@ -94,7 +94,14 @@ fn run(policy: &Policy, recording: &Path, mut each: impl FnMut(&Host, Step)) -> 
 fn observe(policy: &Policy, length: Duration, mut each: impl FnMut(&Host, Step)) -> Result<(), Failure> {
     let root = Path::new(ROOT);
     let found = Observer::new(root, None).sample().context("cannot read the table")?;
-    let host = host(&found, &Inherited::default());
+    let inherited = Inherited::read(&Settings::new(root), Path::new(STATE_DIR)).unwrap_or_else(|error| {
+        tell(&format!("what a guard may have changed passes for what was found: {error}"));
+        Inherited::default()
+    });
+    if !inherited.taken_over.is_empty() {
+        tell("a guard has changed settings here: as found counts what was there before it");
+    }
+    let host = host(&found, &inherited);
     let hooks = Hooks::attach(Options::default());
     if let Err(error) = &hooks {
         tell(&format!("observing by the count alone, and so with less sight of bursts: {error}"));
@@ -102,7 +109,7 @@ fn observe(policy: &Policy, length: Duration, mut each: impl FnMut(&Host, Step))
     let mut observer = Observer::new(root, hooks.ok());
     let mut replay = Replay::new(policy.clone(), &host).map_err(Failure::invalid)?;
     let (start, mut told) = (Instant::now(), None);
-    while start.elapsed() < length {
+    loop {
         if stderr().is_terminal() && told.is_none_or(|told: Instant| told.elapsed() >= PROGRESS) {
             tell(&format!("observing for another {}", time(length.saturating_sub(start.elapsed()))));
             told = Some(Instant::now());
@@ -112,7 +119,11 @@ fn observe(policy: &Policy, length: Duration, mut each: impl FnMut(&Host, Step))
         let within = step.look_within;
         each(&host, step);
         observer.look_at_entries(&sample.table, within);
-        sleep(PACE.min(length.saturating_sub(start.elapsed())));
+        // Two samples at least: one alone tells of no change.
+        let left = length.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return Ok(());
+        }
+        sleep(PACE.min(left));
     }
-    Ok(())
 }

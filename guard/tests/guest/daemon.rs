@@ -155,6 +155,7 @@ fn a_dry_run_says_what_it_would_do_and_changes_nothing() {
     assert!(!guard.state_dir().join("journal.json").exists());
     guard.signal(Signal::SIGTERM);
     assert_eq!(guard.end().0, Some(0));
+    assert!(!guard.state_dir().join("recording").exists(), "nothing is left behind");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! What a stop puts back, leaves to the next guard, or leaves for later, on a real kernel and under load.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -10,9 +12,10 @@ use bench::churn::{Churn, Progress};
 use bench::conntrack::{self, Settings, Statistics};
 use bench::netns::Topology;
 use bench::udp::Flows;
+use conntrack_guard::actuate::STATE_DIR;
 use nix::sys::signal::Signal;
 
-use crate::kernel::{Guard, Table, at_rest, eventually, journal_files};
+use crate::kernel::{Guard, Table, at_rest, binary, eventually, journal_files};
 
 const FOUND: Settings = Settings { max: 1_024, buckets: 1_024 };
 const POLICY: &str = "[table]\nmax = { ceiling = 16384 }\n[hash]\nbuckets = { ceiling = 16384 }\n";
@@ -50,6 +53,41 @@ fn keep_leaves_everything_to_the_next_guard_which_puts_it_back() {
     assert_eq!((code, Settings::read().unwrap()), (Some(0), FOUND), "{log}");
     assert_eq!(log.matches("an earlier guard changed").count(), 2, "{log}");
     assert!(!guard.state_dir().join("journal.json").exists());
+}
+
+/// The folder that was named is not the guard's: to say that nothing is to be put back would be wrong.
+#[test]
+fn a_state_directory_that_is_not_there_is_an_error_where_it_was_named() {
+    let _table = Table::with(FOUND.max, FOUND.buckets);
+    let restore = |arguments: &[&str]| Command::new(binary()).arg("restore").args(arguments).output().unwrap();
+    let wrong = restore(&["--state-dir", "/var/lib/conntrack-gaurd"]);
+    let told = String::from_utf8(wrong.stderr).unwrap();
+    assert_eq!((wrong.status.code(), wrong.stdout), (Some(1), Vec::new()), "{told}");
+    assert!(told.contains("there is no /var/lib/conntrack-gaurd") && told.contains("--state-dir"), "{told}");
+    assert!(!fs::exists(STATE_DIR).unwrap(), "no guard has run here by default");
+    assert_eq!(restore(&[]).status.code(), Some(0));
+}
+
+/// What the guard beside it has set is not what was found.
+#[test]
+fn advice_beside_a_guard_goes_by_what_was_there_before_it() {
+    let _table = Table::with(FOUND.max, FOUND.buckets);
+    let topology = Topology::create().unwrap();
+    let state = Path::new(STATE_DIR);
+    let mut guard = Guard::start_on(state, &with("when-safe"));
+    guard.answers();
+    let raised = both_are_raised(&topology);
+    let advice = Command::new(binary()).args(["advise", "--for", "1s", "--json"]).output().unwrap();
+    let told = String::from_utf8(advice.stderr).unwrap();
+    let advice: serde_json::Value = serde_json::from_slice(&advice.stdout).unwrap();
+    assert_eq!(advice["max"]["found"], FOUND.max, "{advice} {raised:?}");
+    assert_eq!(advice["buckets"]["found"], FOUND.buckets, "{advice} {raised:?}");
+    assert!(advice["samples"].as_u64().unwrap() >= 2, "{advice}");
+    assert!(told.contains("a guard has changed settings here"), "{told}");
+    conntrack::flush().unwrap();
+    guard.signal(Signal::SIGTERM);
+    assert_eq!(guard.end().0, Some(0));
+    fs::remove_dir_all(state).unwrap();
 }
 
 #[test]
