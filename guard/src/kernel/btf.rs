@@ -12,6 +12,9 @@ use window::Window;
 
 use super::Error;
 
+/// Typedefs and qualifiers around a type, and anonymous structs around a member: a kernel's are a few deep, and what is
+/// deeper leads round in a circle.
+const DEEPEST: usize = 32;
 const MAGIC: u16 = 0xeb9f;
 const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
@@ -58,32 +61,35 @@ impl Btf {
     /// Reads vmlinux's BTF below `root` and, where `module` has BTF of its own, that on top of it.
     pub fn read(root: &Path, module: Option<&str>) -> Result<Self, Error> {
         let directory = root.join("sys/kernel/btf");
-        let open = |name: &str| {
+        let parse = |name: &str, base| {
             let path = directory.join(name);
-            File::open(&path).map_err(|source| Error::NoBtf { path, source })
+            match File::open(&path) {
+                Ok(file) => Self::parse(file, base).map_err(|what| Error::BadBtf { path, what }),
+                Err(source) => Err(Error::NoBtf { path, source }),
+            }
         };
-        let base = Self::parse(open("vmlinux")?, None)?;
+        let base = parse("vmlinux", None)?;
         match module {
-            Some(module) => Self::parse(open(module)?, Some(base)),
+            Some(module) => parse(module, Some(base)),
             None => Ok(base),
         }
     }
 
-    /// Indexes BTF as the kernel exports it, on top of `base` if it is a module's.
-    pub fn parse(file: File, base: Option<Self>) -> Result<Self, Error> {
+    /// Indexes BTF as the kernel exports it, on top of `base` if it is a module's. An error says what is wrong with it.
+    pub fn parse(file: File, base: Option<Self>) -> Result<Self, &'static str> {
         let file = Window::new(file);
-        let word = |at| file.word(at).ok_or(Error::BadBtf("it is cut short"));
+        let word = |at| file.word(at).ok_or("it is cut short");
         if word(0)?.to_ne_bytes()[..2] != MAGIC.to_ne_bytes() {
-            return Err(Error::BadBtf("the magic number is not BTF's"));
+            return Err("it does not begin with BTF's magic number");
         }
         let header = word(4)? as usize;
         let (types_at, types_len) = (header + word(8)? as usize, word(12)? as usize);
         let (strings_at, strings_len) = (header + word(16)? as usize, word(20)? as usize);
-        let strings = file.bytes(strings_at, strings_len).ok_or(Error::BadBtf("its strings are cut short"))?;
+        let strings = file.bytes(strings_at, strings_len).ok_or("its strings are cut short")?;
         let (mut types, mut structs) = (Vec::new(), Vec::new());
         let mut at = types_at;
         while at < types_at + types_len {
-            let place = u32::try_from(at).map_err(|_| Error::BadBtf("larger than 4 GiB"))?;
+            let place = u32::try_from(at).map_err(|_| "it is larger than 4 GiB")?;
             types.push(place);
             let info = word(at + 4)?;
             let (kind, vlen) = (kind(info), (info & 0xffff) as usize);
@@ -96,7 +102,7 @@ impl Btf {
                 KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => 12 * vlen,
                 KIND_ENUM | KIND_FUNC_PROTO => 8 * vlen,
                 KIND_PTR | KIND_FWD..=KIND_FUNC | KIND_FLOAT | KIND_TYPE_TAG => 0,
-                _ => return Err(Error::BadBtf("a kind of type that this version does not know")),
+                _ => return Err("it has a kind of type that this version does not know"),
             };
             at += 12 + tail;
         }
@@ -134,20 +140,21 @@ impl Btf {
                 if index >= length {
                     return Err(missing());
                 }
-                bits += 8 * index * element.size().ok_or_else(missing)?;
+                let size = element.size().and_then(|size| size.checked_mul(8)?.checked_mul(index));
+                bits = size.and_then(|more| more.checked_add(bits)).ok_or_else(missing)?;
                 place = element;
             } else {
-                let (member, offset) = self.member(place, step).ok_or_else(missing)?;
-                bits += offset;
+                let (member, offset) = self.member(place, step, DEEPEST).ok_or_else(missing)?;
+                bits = offset.checked_add(bits).ok_or_else(missing)?;
                 place = member;
             }
         }
         Ok(bits / 8)
     }
 
-    /// A member and its offset in bits.
-    fn member(&self, of: Type<'_>, name: &str) -> Option<(Type<'_>, u32)> {
-        if !matches!(of.kind(), KIND_STRUCT | KIND_UNION) {
+    /// A member and its offset in bits, through at most so many anonymous structs.
+    fn member(&self, of: Type<'_>, name: &str, deepest: usize) -> Option<(Type<'_>, u32)> {
+        if deepest == 0 || !matches!(of.kind(), KIND_STRUCT | KIND_UNION) {
             return None;
         }
         // With the kind flag, the upper byte of an offset is a bit field's width.
@@ -158,8 +165,8 @@ impl Btf {
             let offset = offset & mask;
             let member = self.resolve(self.by_id(type_id)?);
             if string == 0 {
-                let (inner, more) = self.member(member, name)?;
-                Some((inner, offset + more))
+                let (inner, more) = self.member(member, name, deepest - 1)?;
+                Some((inner, offset.checked_add(more)?))
             } else {
                 (self.string(string)? == name.as_bytes()).then_some((member, offset))
             }
@@ -176,7 +183,10 @@ impl Btf {
 
     /// Follows typedefs and qualifiers.
     fn resolve<'a>(&'a self, mut from: Type<'a>) -> Type<'a> {
-        while matches!(from.kind(), KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG) {
+        for _ in 0..DEEPEST {
+            if !matches!(from.kind(), KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG) {
+                break;
+            }
             match self.by_id(from.type_or_size()) {
                 Some(to) => from = to,
                 None => break,

@@ -107,7 +107,18 @@ impl Presence {
 
     /// Whether the module is loaded now, or the kernel has it without one; the latter is looked for once.
     pub fn is_there(&mut self, root: &Path) -> bool {
-        is_loaded(root) || *self.built_in.get_or_insert_with(|| Symbols::read(root).ctnetlink)
+        let built_in = || Symbols::read(root).ctnetlink_built_in() == Some(true);
+        is_loaded(root) || *self.built_in.get_or_insert_with(built_in)
+    }
+}
+
+/// An error of ctnetlink's with what would mend it.
+pub fn told(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            io::Error::new(error.kind(), format!("{error} (needs CAP_NET_ADMIN in this network namespace)"))
+        }
+        _ => error,
     }
 }
 

@@ -9,7 +9,11 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// `/sys/kernel/btf` has no such file: built without `CONFIG_DEBUG_INFO_BTF`(`_MODULES`), or not visible here.
-    #[error("no BTF at {}: {source}; struct offsets are never guessed", path.display())]
+    #[error(
+        "no BTF at {}: {source}; struct offsets are never guessed (a kernel with CONFIG_DEBUG_INFO_BTF has it; a container \
+         needs the host's /sys)",
+        path.display()
+    )]
     NoBtf {
         /// The file looked for.
         path: PathBuf,
@@ -17,8 +21,13 @@ pub enum Error {
         source: io::Error,
     },
     /// The BTF file is not what the kernel's documentation says.
-    #[error("the kernel's BTF cannot be read: {0}")]
-    BadBtf(&'static str),
+    #[error("the BTF at {} cannot be used: {what}; struct offsets are never guessed", path.display())]
+    BadBtf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// No fentry and fexit on this kernel.
     #[error("{0}")]
     NoTracing(String),
@@ -41,6 +50,36 @@ pub enum Error {
         function: &'static str,
         /// The other symbol.
         part: String,
+    },
+    /// Nothing tells whether the compiler split the function or another one has its name.
+    #[error(
+        "{why}: whether this kernel has {function} whole, and only one of that name, is not known; let the guard read \
+         /proc/kallsyms, or mount tracefs on /sys/kernel/tracing"
+    )]
+    UnknownSymbols {
+        /// The hooked function.
+        function: &'static str,
+        /// Why nothing tells.
+        why: String,
+    },
+    /// nf_conntrack has no function of this name that could be hooked.
+    #[error(
+        "/proc/kallsyms has no function {function} of nf_conntrack's: the compiler inlined it, or it has another name"
+    )]
+    NoSymbol {
+        /// The function.
+        function: &'static str,
+    },
+    /// The kernel attaches to the first function of a name that it finds.
+    #[error(
+        "this kernel has more than one function {function} ({owners}): a hook by its name may be on the wrong one; \
+         without the other module there is but one"
+    )]
+    Ambiguous {
+        /// The hooked function.
+        function: &'static str,
+        /// The modules that have one, or vmlinux.
+        owners: String,
     },
     /// The function takes other arguments than the program expects.
     #[error("{function} takes {found} arguments on this kernel and not {expected}")]

@@ -12,11 +12,15 @@ use super::kernel_log::{self, KernelLog};
 use super::object::{KernelHalf, Maps, Restrictions, syscall};
 use super::refused::OnDemand;
 use super::selftest::{self, Verdict};
-use super::signals::{BackEnd, CALLS_ARE_KNOWN, Program, Signal, Walk, programs};
+use super::signals::{BackEnd, CALLS_ARE_KNOWN, How, Program, Signal, Walk, programs};
 use super::slots::{self, Sum};
 use super::symbols::Symbols;
-use super::{Error, ctnetlink, events, sys};
+use super::{Error, events, sys};
 use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, TableFull, since_boot};
+
+/// What a count by kprobes lacks on kernels before 6.7.
+const NOT_COUNTED: &str = "this kernel does not count the runs that it skips while another kprobe's program is running on the \
+                           CPU (Linux 6.7 and later do), so counts may be too low";
 
 /// What to attach.
 #[derive(Clone, Copy, Debug, Default)]
@@ -68,7 +72,20 @@ struct Attachment {
     signal: Signal,
     program: OwnedFd,
     /// Detaches the program when it is closed.
-    _link: OwnedFd,
+    link: OwnedFd,
+    /// What the kernel tells of the runs that it skips.
+    misses: Misses,
+}
+
+/// What a kernel tells of runs that it skips.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Misses {
+    /// The program's count.
+    Program,
+    /// That and the link's.
+    ProgramAndLink,
+    /// Nothing.
+    NotCounted,
 }
 
 impl Hooks {
@@ -91,7 +108,7 @@ impl Hooks {
             // Once more from the beginning, with what this verifier allows.
             restrictions = found;
         };
-        hooks.prove(symbols.ctnetlink);
+        hooks.prove(symbols.no_ctnetlink(Path::new("/")));
         Ok(hooks)
     }
 
@@ -107,12 +124,11 @@ impl Hooks {
         symbols: Symbols,
         restrictions: Restrictions,
     ) -> Result<(Self, Restrictions), Error> {
-        // Without the helper, addresses are of no use.
-        let symbols = if restrictions.no_helper { Symbols { table: 0, size: 0, ..symbols } } else { symbols };
-        let (table_known, ctnetlink) = (symbols.table != 0, symbols.ctnetlink);
+        let symbols = if restrictions.no_helper { symbols.without_addresses() } else { symbols };
+        let (no_table, ctnetlink_built_in) = (symbols.no_table.clone(), symbols.ctnetlink_built_in() == Some(true));
         let (half, maps) = KernelHalf::prepare(symbols, restrictions, options.log)?;
         // From the bucket there is no walk without the table's address, so then every insert is walked from its entry.
-        let walk = if table_known { options.walk } else { Walk::Every };
+        let walk = if no_table.is_none() { options.walk } else { Walk::Every };
         let mut hooks = Self {
             signals: Vec::new(),
             walked: 0,
@@ -124,7 +140,7 @@ impl Hooks {
             cpus: slots::online(Path::new("/"))?,
             read: 0,
             origin: Sum::default(),
-            ctnetlink_built_in: ctnetlink && !ctnetlink::is_loaded(Path::new("/")),
+            ctnetlink_built_in,
         };
         let mut errors = Vec::new();
         for signal in Signal::ALL.into_iter().filter(|signal| *signal != Signal::Chains) {
@@ -134,6 +150,9 @@ impl Hooks {
                 match hooks.take(&half, signal, programs(signal, back_end, walk)) {
                     Ok(()) => {
                         row.back_end = Some(back_end);
+                        if back_end == BackEnd::Kprobe && !half.tells_missed_hits {
+                            row.why.push(format!("{}: {NOT_COUNTED}", back_end.name()));
+                        }
                         break;
                     }
                     Err(error) => {
@@ -146,10 +165,10 @@ impl Hooks {
         }
         hooks.walked = match (hooks.back_end(Signal::Inserts), walk) {
             (Some(BackEnd::Tracing), Walk::Every) => 1,
-            (Some(_), _) if table_known => SAMPLED,
+            (Some(_), _) if no_table.is_none() => SAMPLED,
             _ => 0,
         };
-        hooks.add_chains();
+        hooks.add_chains(options.walk, no_table.as_deref());
         if options.log {
             hooks.log = hooks.programs.iter().find_map(|attached| kernel_log::of(&attached.program));
         }
@@ -164,32 +183,29 @@ impl Hooks {
         Ok((hooks, found))
     }
 
-    /// The chains' row: the programs that count the inserts measure them.
-    fn add_chains(&mut self) {
+    /// The chains' row: the programs that count the inserts measure them. `no_table`: why the table's address, where a
+    /// sampled walk begins, is not known.
+    fn add_chains(&mut self, wanted: Walk, no_table: Option<&str>) {
         let inserts = self.back_end(Signal::Inserts);
-        let (back_end, why) = match inserts {
-            Some(_) if self.walked > 0 => (inserts, Vec::new()),
-            Some(back_end) => (
-                None,
-                vec![format!(
-                    "{}: /proc/kallsyms does not show the address of nf_conntrack_hash, where a walk begins \
-                     (kernel.kptr_restrict below 2 and CAP_SYSLOG show it)",
-                    back_end.name()
-                )],
-            ),
-            None => (None, vec!["inserts are not seen".to_owned()]),
+        let (back_end, why) = match (inserts, no_table) {
+            (Some(back_end), Some(why)) if self.walked == 0 => (None, vec![format!("{}: {why}", back_end.name())]),
+            (Some(back_end), Some(why)) if wanted == Walk::Sampled => {
+                (inserts, vec![format!("{}: every insert is walked and not one in {SAMPLED}: {why}", back_end.name())])
+            }
+            (Some(_), _) => (inserts, Vec::new()),
+            (None, _) => (None, vec!["inserts are not seen".to_owned()]),
         };
         let place = self.signals.len().min(1);
         self.signals.insert(place, Attached { signal: Signal::Chains, back_end, why });
     }
 
     /// Runs the self-test. What fails it is detached and off; what it cannot test stays on and says so.
-    fn prove(&mut self, ctnetlink: bool) {
+    fn prove(&mut self, no_ctnetlink: Option<String>) {
         let tested = [Signal::Inserts, Signal::Destroys];
         if tested.iter().all(|signal| self.back_end(*signal).is_none()) {
             return;
         }
-        for (signal, verdict) in selftest::run(&self.maps.slots, self.walked, ctnetlink) {
+        for (signal, verdict) in selftest::run(&self.maps.slots, self.walked, no_ctnetlink) {
             match verdict {
                 Verdict::Passed => {}
                 Verdict::Failed(why) => self.turn_off(signal, &format!("the self-test failed: {why}")),
@@ -224,9 +240,10 @@ impl Hooks {
         }
         let load = |program: Program| half.load(&program).map(|loaded| (program, loaded));
         let programs = wanted.into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        let by_link = half.tells_missed_hits;
         let attach = |(program, loaded): &(Program, OwnedFd)| {
             let failed = |source| syscall(&format!("attaching to {}", program.function), source);
-            program.attach(loaded.as_fd()).map_err(failed)
+            program.attach(loaded.as_fd(), by_link).map_err(failed)
         };
         let links = programs.iter().map(attach).collect::<Result<Vec<_>, _>>()?;
         if signal == Signal::RefusedFlows {
@@ -235,7 +252,14 @@ impl Hooks {
             return Ok(());
         }
         let attached = programs.into_iter().zip(links);
-        self.programs.extend(attached.map(|((_, program), link)| Attachment { signal, program, _link: link }));
+        self.programs.extend(attached.map(|((program, loaded), link)| {
+            let misses = match program.how {
+                How::Tracing(_) => Misses::Program,
+                How::Kprobe | How::Kretprobe if by_link => Misses::ProgramAndLink,
+                How::Kprobe | How::Kretprobe => Misses::NotCounted,
+            };
+            Attachment { signal, program: loaded, link, misses }
+        }));
         Ok(())
     }
 
@@ -306,9 +330,20 @@ impl Hooks {
         &mut self.maps.credit
     }
 
-    /// Kernels that do not count skipped runs say 0.
-    fn missed(&self) -> u64 {
-        self.programs.iter().filter_map(|attached| sys::skipped_runs(&attached.program).ok()).sum()
+    /// Runs that the kernel skipped; `None` where it does not count those of each program.
+    fn missed(&self) -> Option<u64> {
+        self.programs.iter().map(Attachment::missed).sum()
+    }
+}
+
+impl Attachment {
+    fn missed(&self) -> Option<u64> {
+        let of_program = || sys::skipped_runs(&self.program).ok();
+        match self.misses {
+            Misses::NotCounted => None,
+            Misses::Program => of_program(),
+            Misses::ProgramAndLink => Some(of_program()?.saturating_add(sys::missed_hits(&self.link).ok()?)),
+        }
     }
 }
 

@@ -19,15 +19,12 @@ use super::credit::{Credit, Grant};
 use super::patch::Patch;
 use super::signals::{How, Program};
 use super::slots::{self, Slots};
-use super::symbols::Symbols;
+use super::symbols::{MODULE, Symbols};
 use super::{Error, sys};
 use crate::observe::memory::page_bytes;
 
 /// The kernel half, built by build.rs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/guard-ebpf"));
-
-/// The module that the hooked functions live in, where they are not built in.
-const MODULE: &str = "nf_conntrack";
 
 /// The section with the slots, and so the name of their map.
 const SLOTS: &str = ".bss.slots";
@@ -44,6 +41,9 @@ pub struct KernelHalf {
     /// Why no fentry and fexit, where that is known already.
     no_tracing: Option<String>,
     symbols: Symbols,
+    /// Whether the kernel counts the runs of a kprobe's program that it skips, and tells (since Linux 6.7, which began with
+    /// both at once).
+    pub tells_missed_hits: bool,
 }
 
 /// The maps as the daemon sees them; they live as long as this or a program that uses them.
@@ -70,28 +70,18 @@ impl KernelHalf {
     /// Reads the layouts from BTF and makes the maps. `log`: with the debug lines.
     pub fn prepare(symbols: Symbols, restrictions: Restrictions, log: bool) -> Result<(Self, Maps), Error> {
         let root = Path::new("/");
-        let own = root.join("sys/kernel/btf").join(MODULE).exists();
-        let btf = Btf::read(root, own.then_some(MODULE))?;
-        let loaded_module = root.join("sys/module").join(MODULE).join("initstate").exists();
-        let no_tracing = (loaded_module && !own)
-            .then(|| format!("no BTF of the module at /sys/kernel/btf/{MODULE} (CONFIG_DEBUG_INFO_BTF_MODULES)"));
-        let module = if own {
-            Some(sys::module_btf(MODULE).map_err(|source| syscall("finding the module's BTF", source))?)
-        } else {
-            None
-        };
-
+        let slots = slots::room(root)?;
+        let Layouts { btf, patch, module, no_tracing } = Layouts::read(root, slots)?;
         let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
         let level = if log { Level::Debug as u8 } else { 0 };
         set_constants(&mut object, restrictions, level, &symbols)?;
-        let slots = slots::room(root)?;
         let made = make_maps(&mut object, slots, log)?;
-        let patch = Patch::new(&btf, slots)?;
         for function in object.functions.values_mut() {
             patch.apply(&mut function.instructions);
         }
         relocate(&mut object, &made)?;
-        Ok((Self { object, btf, module, no_tracing, symbols }, sort(made, slots)?))
+        let tells_missed_hits = btf.offset("bpf_link_info", &["perf_event", "kprobe", "missed"]).is_ok();
+        Ok((Self { object, btf, module, no_tracing, symbols, tells_missed_hits }, sort(made, slots)?))
     }
 
     /// Has the verifier check a program.
@@ -101,10 +91,8 @@ impl KernelHalf {
         let (Some(found), Some(code)) = (found, code) else {
             return Err(Error::Object(format!("it has no program {}", program.name)));
         };
-        if let Some(part) = self.symbols.part_of(program.function) {
-            return Err(Error::Split { function: program.function, part: part.to_owned() });
-        }
         let kind = self.kind(program)?;
+        self.symbols.check(program.function)?;
         let described = sys::Program { name: program.name, license: &found.license, kind };
         sys::load(&described, &code.instructions).map_err(|(source, log)| {
             if log.is_empty() {
@@ -137,6 +125,41 @@ impl KernelHalf {
         let How::Tracing(attach) = program.how else { return Ok(sys::Kind::Kprobe) };
         let (function, _) = listed?;
         Ok(sys::Kind::Tracing { attach, module: self.module.as_ref().map(|fd| fd.as_fd()), function })
+    }
+}
+
+/// Where the programs find what they read.
+struct Layouts {
+    btf: Btf,
+    patch: Patch,
+    module: Option<OwnedFd>,
+    no_tracing: Option<String>,
+}
+
+impl Layouts {
+    /// By the module's BTF where it has some, else by vmlinux's: that knows conntrack's structs in most kernels, and kprobes
+    /// need no more.
+    fn read(root: &Path, slots: usize) -> Result<Self, Error> {
+        let no_tracing = if root.join("sys/kernel/btf").join(MODULE).exists() {
+            match Self::by_module(root, slots) {
+                Ok(layouts) => return Ok(layouts),
+                Err(error) => Some(error.to_string()),
+            }
+        } else {
+            let loaded_module = root.join("sys/module").join(MODULE).join("initstate").exists();
+            loaded_module
+                .then(|| format!("no BTF of the module at /sys/kernel/btf/{MODULE} (CONFIG_DEBUG_INFO_BTF_MODULES)"))
+        };
+        let btf = Btf::read(root, None)?;
+        Ok(Self { patch: Patch::new(&btf, slots)?, btf, module: None, no_tracing })
+    }
+
+    fn by_module(root: &Path, slots: usize) -> Result<Self, Error> {
+        let btf = Btf::read(root, Some(MODULE))?;
+        let patch = Patch::new(&btf, slots)?;
+        let module = sys::module_btf(MODULE)
+            .map_err(|source| syscall("finding the module's BTF (needs CAP_SYS_ADMIN)", source))?;
+        Ok(Self { btf, patch, module: Some(module), no_tracing: None })
     }
 }
 

@@ -1,10 +1,12 @@
 //! Attaching kprobes: `perf_event_open(2)` on the kernel's kprobe event source, which needs no tracefs.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::{fs, io};
 
 use aya_obj::generated::perf_event_attr;
+
+use super::sys;
 
 /// Where the kernel tells how to ask for a kprobe (Documentation/ABI/testing/sysfs-bus-event_source-devices-format).
 const SOURCE: &str = "/sys/bus/event_source/devices/kprobe";
@@ -16,14 +18,19 @@ const ENABLE: libc::Ioctl = 0x2400;
 /// `PERF_FLAG_FD_CLOEXEC`
 const CLOEXEC: libc::c_ulong = 1 << 3;
 
-/// Attaches a loaded kprobe program to the entry or the return of a function. Dropping the answer detaches it.
-pub fn attach_kprobe(program: BorrowedFd<'_>, function: &str, at_return: bool) -> io::Result<OwnedFd> {
+/// Attaches a loaded kprobe program to the entry or the return of a function; `by_link`: by a link, which tells of missed
+/// hits. Dropping the answer detaches it.
+pub fn attach_kprobe(program: BorrowedFd<'_>, function: &str, at_return: bool, by_link: bool) -> io::Result<OwnedFd> {
     let event = open(function, at_return)?;
-    // SAFETY: both descriptors are open; the argument is a descriptor, as this request wants.
-    check(unsafe { libc::ioctl(event.as_raw_fd(), SET_BPF, program.as_raw_fd()) })?;
-    // SAFETY: as above; this request takes 0.
+    let link = by_link.then(|| sys::link_to_event(program, event.as_fd())).transpose()?;
+    if link.is_none() {
+        // SAFETY: both descriptors are open; the argument is a descriptor, as this request wants.
+        check(unsafe { libc::ioctl(event.as_raw_fd(), SET_BPF, program.as_raw_fd()) })?;
+    }
+    // SAFETY: the descriptor is open; this request takes 0.
     check(unsafe { libc::ioctl(event.as_raw_fd(), ENABLE, 0) })?;
-    Ok(event)
+    // A link holds its event.
+    Ok(link.unwrap_or(event))
 }
 
 fn open(function: &str, at_return: bool) -> io::Result<OwnedFd> {
@@ -47,7 +54,8 @@ fn open(function: &str, at_return: bool) -> io::Result<OwnedFd> {
 }
 
 fn number(path: &str, prefix: &str) -> io::Result<u32> {
-    let text = fs::read_to_string(path).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))?;
+    let text = fs::read_to_string(path)
+        .map_err(|error| io::Error::new(error.kind(), format!("{path}: {error} (CONFIG_KPROBE_EVENTS)")))?;
     let number = text.trim().strip_prefix(prefix).and_then(|text| text.parse().ok());
     number.ok_or_else(|| io::Error::other(format!("{path}: unexpected {:?}", text.trim())))
 }

@@ -59,7 +59,8 @@ impl OnDemand {
 
     fn attach(&self) -> Links {
         let programs = Arc::clone(&self.programs);
-        let attach = move || programs.iter().map(|(program, loaded)| program.attach(loaded.as_fd())).collect();
+        // What samples miss is no count that is too low.
+        let attach = move || programs.iter().map(|(program, loaded)| program.attach(loaded.as_fd(), false)).collect();
         thread::Builder::new().name("attach".to_owned()).spawn(attach).map_or(Links::Off, Links::Coming)
     }
 }

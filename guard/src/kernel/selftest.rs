@@ -13,7 +13,7 @@ use guard_ebpf::{ORIGINAL, REPLY, SAMPLED, UDP_FATE};
 use nix::sched::{CloneFlags, CpuSet, sched_getcpu, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 
-use super::ctnetlink::{Flow, Socket};
+use super::ctnetlink::{Flow, Socket, told};
 use super::signals::Signal;
 use super::slots::{Slots, Sum};
 
@@ -46,12 +46,11 @@ pub enum Verdict {
     NotTested(String),
 }
 
-/// Tests the signals that flows can prove. `walked`: one insert in so many is walked, 0 for none. `ctnetlink`: whether
-/// it is there; asking the kernel for it would load its module, which is not for a test to decide.
-pub fn run(slots: &Slots, walked: u64, ctnetlink: bool) -> [(Signal, Verdict); 3] {
-    if !ctnetlink {
-        let why = "nf_conntrack_netlink is not loaded (`modprobe nf_conntrack_netlink` before the guard starts)";
-        return judged(&Verdict::NotTested(why.to_owned()));
+/// Tests the signals that flows can prove. `walked`: one insert in so many is walked, 0 for none. `no_ctnetlink`: why
+/// that may not be asked; asking the kernel for it would load its module, which is not for a test to decide.
+pub fn run(slots: &Slots, walked: u64, no_ctnetlink: Option<String>) -> [(Signal, Verdict); 3] {
+    if let Some(why) = no_ctnetlink {
+        return judged(&Verdict::NotTested(why));
     }
     let mut verdicts = None;
     for _ in 0..TRIES {
@@ -83,15 +82,16 @@ fn come_and_go() -> Result<u32, String> {
     let failed = |what: &str, error: io::Error| format!("{what}: {error}");
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|errno| failed("a network namespace of its own (needs CAP_SYS_ADMIN)", errno.into()))?;
+    let by_ctnetlink = |what: &str, error: io::Error| failed(&format!("{what} flows through ctnetlink"), told(error));
     stay_on_this_cpu().map_err(|errno| failed("staying on one CPU", errno.into()))?;
     let here = "/proc/thread-self/ns/net";
     let namespace = fs::metadata(here).map_err(|error| failed(here, error))?.ino();
     let socket = Socket::open().map_err(|error| failed("a socket to ctnetlink", error))?;
     for (flow, ..) in ENDS {
-        socket.insert(HALF, flow).map_err(|error| failed("inserting flows through ctnetlink", error))?;
+        socket.insert(HALF, flow).map_err(|error| by_ctnetlink("inserting", error))?;
     }
     for (flow, ..) in ENDS {
-        socket.delete(HALF, flow).map_err(|error| failed("deleting flows through ctnetlink", error))?;
+        socket.delete(HALF, flow).map_err(|error| by_ctnetlink("deleting", error))?;
     }
     u32::try_from(namespace).map_err(|_| format!("{here}: {namespace} is no namespace's number"))
 }

@@ -142,12 +142,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// Attaches it, loaded as `program`. Dropping the answer detaches it.
-    pub fn attach(&self, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// Attaches it, loaded as `program`; `by_link`: a kprobe by a link, which tells of missed hits and which not every kernel
+    /// has. Dropping the answer detaches it.
+    pub fn attach(&self, program: BorrowedFd<'_>, by_link: bool) -> io::Result<OwnedFd> {
         match self.how {
             How::Tracing(_) => sys::attach_tracing(program),
-            How::Kprobe => perf::attach_kprobe(program, self.function, false),
-            How::Kretprobe => perf::attach_kprobe(program, self.function, true),
+            How::Kprobe => perf::attach_kprobe(program, self.function, false, by_link),
+            How::Kretprobe => perf::attach_kprobe(program, self.function, true, by_link),
         }
     }
 }

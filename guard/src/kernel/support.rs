@@ -1,10 +1,15 @@
 //! What this host offers: each signal with its back end, each setting with whether it can be written, and why.
 
+use std::fs;
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::Serialize;
 
-use super::ctnetlink::Presence;
+use super::ctnetlink::{Socket, told};
+use super::symbols::Symbols;
 use super::{Attached, BackEnd, Hooks, Options, Signal};
 use crate::observe::{Statistics, memory, stats, table};
 
@@ -72,9 +77,9 @@ fn signals(root: &Path, options: Options) -> Vec<Row> {
     if !measured {
         growth.lost = Some("estimated from the count at each tick: a burst between two ticks is not seen".to_owned());
     }
-    let file = |name, file: &str, lost| match std::fs::read(root.join(file)) {
+    let file = |name, file: &str, lost| match fs::read(root.join(file)) {
         Ok(_) => Row::by(name, "proc"),
-        Err(why) => Row::off(name, lost, format!("/{file}: {why}")),
+        Err(why) => Row::off(name, lost, format!("/{file}: {why} ({})", way_out(&why))),
     };
     rows.extend(BY_STATISTICS.map(|(name, lost)| by_statistics(name, lost, &statistics)));
     rows.extend([
@@ -173,20 +178,45 @@ impl Programs {
 /// What the entries are: read through ctnetlink.
 fn census(root: &Path) -> Row {
     const NAME: &str = "census";
-    if Presence::default().is_there(root) {
-        Row::by(NAME, "ctnetlink")
-    } else {
-        let lost = "a flood is told from growth by how entries end, later and less surely";
-        Row::off(NAME, lost, "nf_conntrack_netlink is not loaded; `modprobe nf_conntrack_netlink`".to_owned())
+    let answer = match Symbols::read(root).no_ctnetlink(root) {
+        Some(why) => Err(why),
+        // One entry is enough to know.
+        None => Socket::open()
+            .and_then(|socket| socket.entries(|_| ControlFlow::Break(())))
+            .map_err(|error| format!("a dump of the entries: {}", told(error))),
+    };
+    let lost = "a flood is told from growth by how entries end, later and less surely";
+    answer.map_or_else(|why| Row::off(NAME, lost, why), |_| Row::by(NAME, "ctnetlink"))
+}
+
+/// What would mend a file of the kernel's that cannot be had.
+fn way_out(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::NotFound => "`modprobe nf_conntrack`; in a container, give it the host's network and /proc",
+        io::ErrorKind::PermissionDenied => "run it as root, without a profile that forbids it",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "it is mounted read-only here: mount it for writing, or run it on the host"
+        }
+        _ => "what the kernel answers",
     }
 }
 
 fn settings(root: &Path) -> Vec<Row> {
     let setting = |name| {
         let path = root.join(table::DIRECTORY).join(name);
-        match std::fs::OpenOptions::new().write(true).open(&path) {
+        match fs::OpenOptions::new().write(true).open(&path) {
             Ok(_) => Row::by(name, "sysctl"),
-            Err(why) => Row::off(name, "stays as it is", format!("{}: {why}", path.display())),
+            Err(why) => {
+                // The kernel takes the write bits away in every other namespace (nf_conntrack_standalone_init_sysctl).
+                let elsewhere = fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o222 == 0);
+                let way_out = if elsewhere {
+                    "this is not the host's network namespace: run it there (nsenter --net=/proc/1/ns/net; Kubernetes: \
+                     hostNetwork: true; containers: --network host)"
+                } else {
+                    way_out(&why)
+                };
+                Row::off(name, "stays as it is", format!("{}: {why} ({way_out})", path.display()))
+            }
         }
     };
     vec![setting("nf_conntrack_max"), setting("nf_conntrack_buckets")]
@@ -199,5 +229,19 @@ impl Row {
 
     fn off(name: &'static str, lost: &str, why: String) -> Self {
         Self { name, back_end: None, back_ends: Vec::new(), lost: Some(lost.to_owned()), why: Some(why) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_cannot_be_written_names_the_way_out() {
+        let root = tempfile::tempdir().unwrap();
+        let why = |row: &Row| row.why.clone().unwrap();
+        assert!(settings(root.path()).iter().all(|row| why(row).contains("modprobe nf_conntrack")));
+        assert!(why(&census(root.path())).contains("modprobe nf_conntrack_netlink"));
+        assert!(way_out(&io::ErrorKind::PermissionDenied.into()).contains("as root"));
     }
 }

@@ -1,49 +1,165 @@
-//! The kernel's variables, the functions it has in parts and whether ctnetlink is there, from `/proc/kallsyms`.
+//! What the kernel calls its functions and variables, and whose they are: from `/proc/kallsyms`, and functions from tracefs
+//! where that cannot be read.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
+use super::Error;
+use super::ctnetlink::is_loaded;
 use super::signals::Signal;
 
-/// What kallsyms tells. Addresses are 0 where it does not have one or does not show it (`kernel.kptr_restrict`).
+const KALLSYMS: &str = "proc/kallsyms";
+/// Its functions that can be traced, parts and clones among them, with their modules. No addresses, no variables.
+const TRACEFS: [&str; 2] =
+    ["sys/kernel/tracing/available_filter_functions", "sys/kernel/debug/tracing/available_filter_functions"];
+const TABLE: &str = "nf_conntrack_hash";
+const SIZE: &str = "nf_conntrack_htable_size";
+/// A function of ctnetlink, and its module.
+const CTNETLINK: (&str, &str) = ("ctnetlink_new_conntrack", "nf_conntrack_netlink");
+/// The module whose functions are hooked, where they are not built in.
+pub const MODULE: &str = "nf_conntrack";
+
+/// What the kernel's symbols tell; what they do not tell is unknown and not "none".
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Symbols {
-    /// Address of `nf_conntrack_hash`.
+    /// Address of `nf_conntrack_hash`; 0: not known.
     pub table: u64,
-    /// Address of `nf_conntrack_htable_size`.
+    /// Why it is not known.
+    pub no_table: Option<String>,
+    /// Address of `nf_conntrack_htable_size`; 0: not known.
     pub size: u64,
-    /// Whether ctnetlink is in the kernel or loaded.
-    pub ctnetlink: bool,
-    /// Parts and clones of hooked functions, whose calls a hook on the function itself does not see.
-    pub parts: Vec<String>,
+    /// Hooked functions, their parts, and ctnetlink's, whoever has them. None: nothing could be read.
+    functions: Vec<Symbol>,
+    /// Why `/proc/kallsyms` tells nothing.
+    unread: Option<String>,
+}
+
+/// One symbol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Symbol {
+    name: String,
+    /// Its module; empty: vmlinux.
+    owner: String,
+    address: u64,
 }
 
 impl Symbols {
     /// One pass, line by line: the file has 170,000 lines or more, and the module's stand at its end.
     pub fn read(root: &Path) -> Self {
-        let mut found = Self::default();
-        let Ok(file) = File::open(root.join("proc/kallsyms")) else { return found };
-        let mut reader = BufReader::with_capacity(1 << 16, file);
-        let mut line = Vec::with_capacity(256);
-        while matches!(reader.read_until(b'\n', &mut line), Ok(1..)) {
-            match parse(&line) {
-                Some((address, "nf_conntrack_hash", Kind::Variable)) => found.table = address,
-                Some((address, "nf_conntrack_htable_size", Kind::Variable)) => found.size = address,
-                Some((_, "ctnetlink_new_conntrack", Kind::Function)) => found.ctnetlink = true,
-                Some((_, name, Kind::Function)) if is_part(name) => found.parts.push(name.to_owned()),
-                _ => {}
-            }
-            line.clear();
+        let (mut functions, mut variables) = (Vec::new(), Vec::new());
+        let read = each_line(&root.join(KALLSYMS), |line| match parse(line) {
+            Some((symbol, Kind::Function)) if is_wanted_function(&symbol.name) => functions.push(symbol),
+            Some((symbol, Kind::Variable)) if [TABLE, SIZE].contains(&symbol.name.as_str()) => variables.push(symbol),
+            _ => {}
+        });
+        let unread = match read {
+            Err(error) => Some(format!("/{KALLSYMS}: {error}")),
+            Ok(()) if functions.is_empty() => Some(format!("/{KALLSYMS} names no function of {MODULE}")),
+            Ok(()) => None,
+        };
+        if unread.is_some() {
+            functions = TRACEFS.iter().find_map(|file| traceable(&root.join(file))).unwrap_or_default();
         }
-        found
+        let owner = owner(&functions);
+        let address = |name: &str| {
+            let mut of = variables.iter().filter(|symbol| symbol.name == name && symbol.owner == owner);
+            match (of.next(), of.next(), &unread) {
+                (.., Some(why)) => Err(format!("{why}, so the address of {name} is not known: let the guard read it")),
+                (Some(Symbol { address: 0, .. }), None, _) => Err(format!(
+                    "/{KALLSYMS} does not show the address of {name} (kernel.kptr_restrict below 2 and CAP_SYSLOG show it)"
+                )),
+                (Some(symbol), None, _) => Ok(symbol.address),
+                (Some(_), Some(_), _) => Err(format!("/{KALLSYMS} has more than one {name}")),
+                (None, ..) => Err(format!("/{KALLSYMS} has no {name} (a kernel with CONFIG_KALLSYMS_ALL has it)")),
+            }
+        };
+        let table = address(TABLE);
+        Self {
+            no_table: table.as_ref().err().cloned(),
+            table: table.unwrap_or(0),
+            size: address(SIZE).unwrap_or(0),
+            functions,
+            unread,
+        }
     }
 
-    /// A part or a clone of this function, if there is one.
-    pub fn part_of(&self, function: &str) -> Option<&str> {
-        let mut parts = self.parts.iter().map(String::as_str);
-        parts.find(|part| part.strip_prefix(function).is_some_and(|rest| rest.starts_with('.')))
+    /// As where no program may read memory by address: addresses are of no use then.
+    pub fn without_addresses(self) -> Self {
+        Self { table: 0, size: 0, no_table: Some(Error::NoHelper.to_string()), ..self }
     }
+
+    /// Whether a hook by this function's name sees each call of nf_conntrack's function and nothing else.
+    pub fn check(&self, function: &'static str) -> Result<(), Error> {
+        if let (true, Some(why)) = (self.functions.is_empty(), &self.unread) {
+            return Err(Error::UnknownSymbols { function, why: why.clone() });
+        }
+        let owner = owner(&self.functions);
+        let ours = |symbol: &&Symbol| symbol.owner == owner;
+        let is_part =
+            |symbol: &&Symbol| symbol.name.strip_prefix(function).is_some_and(|suffix| suffix.starts_with('.'));
+        if let Some(part) = self.functions.iter().filter(ours).find(is_part) {
+            return Err(Error::Split { function, part: part.name.clone() });
+        }
+        let named: Vec<&Symbol> = self.functions.iter().filter(|symbol| symbol.name == function).collect();
+        match named[..] {
+            [only] if ours(&only) => Ok(()),
+            _ if !named.iter().any(ours) => Err(Error::NoSymbol { function }),
+            _ => {
+                let owners = named.iter().map(|symbol| if symbol.owner.is_empty() { "vmlinux" } else { &symbol.owner });
+                Err(Error::Ambiguous { function, owners: owners.collect::<Vec<_>>().join(", ") })
+            }
+        }
+    }
+
+    /// Whether the kernel has ctnetlink without a module; `None`: not known.
+    pub fn ctnetlink_built_in(&self) -> Option<bool> {
+        let (function, _) = CTNETLINK;
+        let known = !self.functions.is_empty();
+        known.then(|| self.functions.iter().any(|symbol| symbol.name == function && symbol.owner.is_empty()))
+    }
+
+    /// Why ctnetlink may not be asked; `None`: it is there. Asking a kernel that has it as a module would load it.
+    pub fn no_ctnetlink(&self, root: &Path) -> Option<String> {
+        if is_loaded(root) {
+            return None;
+        }
+        let (_, module) = CTNETLINK;
+        let way_out = format!("`modprobe {module}` before the guard starts");
+        match (self.ctnetlink_built_in(), &self.unread) {
+            (Some(true), _) => None,
+            (None, Some(why)) => {
+                Some(format!("{module} is not loaded, and whether it is built in is not known ({why}; {way_out})"))
+            }
+            _ => Some(format!("{module} is not loaded ({way_out})")),
+        }
+    }
+}
+
+/// nf_conntrack's own: where it is a module, the same name elsewhere is another thing.
+fn owner(functions: &[Symbol]) -> &'static str {
+    if functions.iter().any(|symbol| symbol.owner == MODULE) { MODULE } else { "" }
+}
+
+/// The wanted functions among those that tracefs lists: `early_drop.part.0 [nf_conntrack]`.
+fn traceable(file: &Path) -> Option<Vec<Symbol>> {
+    let mut functions = Vec::new();
+    each_line(file, |line| {
+        let symbol = is_interesting(line).then(|| std::str::from_utf8(line).ok().and_then(|line| symbol(line, 0)));
+        functions.extend(symbol.flatten().filter(|symbol| is_wanted_function(&symbol.name)));
+    })
+    .ok()?;
+    (!functions.is_empty()).then_some(functions)
+}
+
+fn each_line(file: &Path, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut reader = BufReader::with_capacity(1 << 16, File::open(file)?);
+    let mut line = Vec::with_capacity(256);
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        each(&line);
+        line.clear();
+    }
+    Ok(())
 }
 
 enum Kind {
@@ -53,7 +169,7 @@ enum Kind {
 
 /// `ffffffffc04080e0 d nf_conntrack_hash [nf_conntrack]`: variables are in a data (d) or bss (b) section or read-mostly,
 /// functions in text (t).
-fn parse(line: &[u8]) -> Option<(u64, &str, Kind)> {
+fn parse(line: &[u8]) -> Option<(Symbol, Kind)> {
     let (address, rest) = line.split_at_checked(16)?;
     let [b' ', kind, b' ', name @ ..] = rest else { return None };
     let kind = match kind.to_ascii_lowercase() {
@@ -61,12 +177,29 @@ fn parse(line: &[u8]) -> Option<(u64, &str, Kind)> {
         b't' => Kind::Function,
         _ => return None,
     };
-    // A cheap look first: almost every line is somebody else's.
-    if !["nf_", "__nf_", "early_", "ctnetlink_"].iter().any(|wanted| name.starts_with(wanted.as_bytes())) {
+    if !is_interesting(name) {
         return None;
     }
-    let name = std::str::from_utf8(name).ok()?.split_ascii_whitespace().next()?;
-    u64::from_str_radix(std::str::from_utf8(address).ok()?, 16).ok().map(|address| (address, name, kind))
+    let address = u64::from_str_radix(std::str::from_utf8(address).ok()?, 16).ok()?;
+    Some((symbol(std::str::from_utf8(name).ok()?, address)?, kind))
+}
+
+/// A cheap look first: almost every line is somebody else's.
+fn is_interesting(name: &[u8]) -> bool {
+    ["nf_", "__nf_", "early_", "ctnetlink_"].iter().any(|wanted| name.starts_with(wanted.as_bytes()))
+}
+
+/// A name, and its module in brackets.
+fn symbol(text: &str, address: u64) -> Option<Symbol> {
+    let mut words = text.split_ascii_whitespace();
+    let name = words.next()?.to_owned();
+    let owner = words.next().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    Some(Symbol { name, owner, address })
+}
+
+/// A hooked function, or a part of one.
+fn is_wanted_function(name: &str) -> bool {
+    is_part(name) || name == CTNETLINK.0 || Signal::ALL.iter().any(|signal| signal.function().0 == name)
 }
 
 /// Whether this is `early_drop.part.0` of a hooked `early_drop`, or the like: what GCC makes of a function when it inlines
@@ -79,50 +212,4 @@ fn is_part(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn variables_are_found_and_other_symbols_and_hidden_addresses_are_not() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("proc")).unwrap();
-        let mut text = "ffffffff81000000 T _text\n\
-                        ffffffffc04080c0 t nf_conntrack_hash\t[nf_conntrack]\n\
-                        ffffffffc04080e0 d nf_conntrack_hash\t[nf_conntrack]\n\
-                        0000000000000000 d nf_conntrack_htable_size\t[nf_conntrack]\n"
-            .to_owned();
-        let write = |text: &str| fs::write(root.path().join("proc/kallsyms"), text).unwrap();
-        write(&text);
-        let found = Symbols { table: 0xffff_ffff_c040_80e0, ..Symbols::default() };
-        assert_eq!(Symbols::read(root.path()), found);
-        text.push_str("0000000000000000 t ctnetlink_new_conntrack\t[nf_conntrack_netlink]\n");
-        write(&text);
-        assert_eq!(Symbols::read(root.path()), Symbols { ctnetlink: true, ..found.clone() });
-        assert_eq!(Symbols::read(Path::new("/nowhere")), Symbols::default());
-    }
-
-    #[test]
-    fn parts_of_hooked_functions_are_found_and_what_only_looks_so_is_not() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("proc")).unwrap();
-        let names = [
-            "early_drop.part.0",
-            "__nf_conntrack_alloc.isra.0.constprop.1",
-            "nf_ct_resolve_clash.llvm.1234",
-            "nf_conntrack_hash_resize.cold",
-            "nf_ct_delete.part.0",
-            "nf_conntrack_free",
-            "nf_conntrack_free_more.part.0",
-        ];
-        let lines = names.map(|name| format!("ffffffffc04080c0 t {name}\t[nf_conntrack]\n"));
-        fs::write(root.path().join("proc/kallsyms"), lines.concat()).unwrap();
-        let found = Symbols::read(root.path());
-        assert_eq!(found.parts, names[..2]);
-        assert_eq!(found.part_of("early_drop"), Some(names[0]));
-        assert_eq!(found.part_of("__nf_conntrack_alloc"), Some(names[1]));
-        assert_eq!(found.part_of("early"), None);
-        assert_eq!(found.part_of("nf_conntrack_free"), None);
-    }
-}
+mod tests;

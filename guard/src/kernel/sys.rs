@@ -4,7 +4,9 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_prog_info, bpf_prog_type};
+use aya_obj::generated::{
+    bpf_attach_type, bpf_attr, bpf_btf_info, bpf_cmd, bpf_insn, bpf_link_info, bpf_prog_info, bpf_prog_type,
+};
 
 /// What `BPF_PROG_LOAD` is told of a program.
 pub struct Program<'a> {
@@ -140,9 +142,30 @@ fn btf_name(btf: &OwnedFd) -> io::Result<Vec<u8>> {
     Ok(name)
 }
 
-/// Runs of the program that the kernel skipped because it was already running on that CPU.
+/// Attaches a loaded kprobe program to a perf event by a link, which tells of missed hits. Dropping the answer detaches it.
+pub fn link_to_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let mut attr = zeroed();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.link_create.__bindgen_anon_2.target_fd = event.as_raw_fd().cast_unsigned();
+    attr.link_create.attach_type = bpf_attach_type::BPF_PERF_EVENT as u32;
+    bpf_fd(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+/// Runs of the program that the kernel skipped: of fentry's and fexit's, because the program was running on that CPU already
+/// (since Linux 5.12, and none are skipped before); of a kprobe's, because another one's program was (counted since 6.7).
 pub fn skipped_runs(program: &OwnedFd) -> io::Result<u64> {
     program_info(program).map(|info| info.recursion_misses)
+}
+
+/// Hits of the kprobe behind a link for which no program was run: in another kprobe, or with no room for another return.
+pub fn missed_hits(link: &OwnedFd) -> io::Result<u64> {
+    // SAFETY: plain integers; all zero is valid.
+    let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
+    object_info(link, &mut info)?;
+    // SAFETY: plain integers, whichever part the kernel has filled in; of a link to a perf event it is this one.
+    let event = unsafe { info.__bindgen_anon_1.perf_event };
+    // SAFETY: as above; of an event that is a kprobe it is this one.
+    Ok(unsafe { event.__bindgen_anon_1.kprobe.missed })
 }
 
 /// The program's id, as bpftool shows it.

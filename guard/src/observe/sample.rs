@@ -154,8 +154,9 @@ pub struct HookTotals {
     /// Walks that ended in another bucket than they began in. One is enough: the walk is wrong on this kernel, and
     /// `chains` is `None` from then on.
     pub strayed: u64,
-    /// Program runs that the kernel skipped because the program was already running on that CPU.
-    pub missed: u64,
+    /// Program runs that the kernel skipped because the program, or for a kprobe another one's, was already running on that
+    /// CPU. `None`: this kernel does not count them.
+    pub missed: Option<u64>,
     /// Resizes since the last reading, oldest first.
     pub resizes: Vec<ResizeEvent>,
     /// Samples of flows that a full table refused since the last reading, oldest first. They begin with the reading

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use super::{Error, StatTotals, Statistics};
-use crate::kernel::ctnetlink::{Presence, Socket, stat};
+use crate::kernel::ctnetlink::{Presence, Socket, stat, told};
 
 /// Where the file is below the root.
 pub const FILE: &str = "proc/net/stat/nf_conntrack";
@@ -57,13 +57,14 @@ impl Stats {
     fn ask(&mut self, root: &Path) -> Result<Vec<Row>, String> {
         if !self.presence.is_there(root) {
             self.ctnetlink = None;
-            return Err("nf_conntrack_netlink is not loaded (`modprobe nf_conntrack_netlink` brings them)".to_owned());
+            return Err("no nf_conntrack_netlink is seen (`modprobe nf_conntrack_netlink` brings them)".to_owned());
         }
         let socket = match self.ctnetlink.take() {
             Some(socket) => socket,
             None => Socket::open().map_err(|error| error.to_string())?,
         };
-        let rows = socket.statistics(COLUMNS.map(|(_, attribute)| attribute)).map_err(|error| error.to_string())?;
+        let rows =
+            socket.statistics(COLUMNS.map(|(_, attribute)| attribute)).map_err(|error| told(error).to_string())?;
         // A socket that failed is not asked again.
         self.ctnetlink = Some(socket);
         Ok(rows)

@@ -49,9 +49,10 @@ pub struct Counted {
     /// Whose flows a full table refused in the last 5 min: estimated from the last 1024 samples, most frequent first, at
     /// most ten.
     pub refused: Vec<Refused>,
-    /// Runs of the programs that the kernel skipped because the program was already running on that CPU. By so much may
-    /// all counts together be too low.
-    pub missed: u64,
+    /// Runs of the programs that the kernel skipped because the program, or for a kprobe another one's, was already running
+    /// on that CPU. By so much may all counts together be too low. `null`: this kernel does not count them (kprobes
+    /// before Linux 6.7).
+    pub missed: Option<u64>,
 }
 
 /// Entries inserted, by network namespace.

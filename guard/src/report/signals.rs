@@ -39,10 +39,27 @@ pub(super) fn strayed(signals: &mut [SignalNow], walks: u64) {
     }
 }
 
-/// One line for all, and one for each that is off.
+/// Why signals that are on do not come by what would be best, each reason once with the names of its signals.
+fn short_of_the_best(signals: &[Attached]) -> Vec<(String, String)> {
+    let mut told: Vec<(String, String)> = Vec::new();
+    for row in signals.iter().filter(|row| row.back_end.is_some() && !row.why.is_empty()) {
+        let why: Vec<&str> = row.why.iter().filter_map(|why| why.lines().next()).collect();
+        let (reason, name) = (why.join("; "), row.signal.name());
+        match told.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, names)) => *names = format!("{names}, {name}"),
+            None => told.push((reason, name.to_owned())),
+        }
+    }
+    told
+}
+
+/// One line for all, one for each reason why some are not as they could be, and one for each that is off.
 pub(super) fn log(signals: &[Attached]) {
     let on = signals.iter().filter_map(|row| Some(format!("{} ({})", row.signal.name(), row.back_end?.name())));
     info!("measured by eBPF programs: {}", on.collect::<Vec<_>>().join(", "));
+    for (reason, names) in short_of_the_best(signals) {
+        info!(reason, "measured, though not at the best: {names}");
+    }
     for row in signals.iter().filter(|row| row.back_end.is_none()) {
         warn!(reason = row.why.join("; "), "{} off: {}", row.signal.name(), row.signal.lost());
     }
@@ -54,5 +71,29 @@ pub(super) fn log_statistics(now: &StatisticsNow) {
         (Some(source), None) => info!("the kernel's statistics come from {source}"),
         (Some(source), Some(reason)) => info!(reason, "the kernel's statistics come from {source}"),
         (None, reason) => warn!(reason, "no statistics of the kernel: drops that no hook counts are unknown"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_told_once_with_all_that_it_touches() {
+        let row = |signal, on: bool, why: &[&str]| Attached {
+            signal,
+            back_end: on.then_some(kernel::BackEnd::Tracing),
+            why: why.iter().map(|why| (*why).to_owned()).collect(),
+        };
+        let rows = [
+            row(Signal::Inserts, true, &["no BTF\nof the module"]),
+            row(Signal::Chains, true, &["every insert is walked: no address"]),
+            row(Signal::Destroys, true, &["no BTF"]),
+            row(Signal::TableFull, true, &[]),
+            row(Signal::Clashes, false, &["no BTF"]),
+        ];
+        let told = short_of_the_best(&rows);
+        let expected = [("no BTF", "inserts, destroys"), ("every insert is walked: no address", "chains")];
+        assert_eq!(told, expected.map(|(reason, names)| (reason.to_owned(), names.to_owned())));
     }
 }

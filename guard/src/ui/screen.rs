@@ -176,9 +176,14 @@ fn measured(status: &Status) -> String {
         let reason = status.back_end.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         parts.push(format!("{} readings only{reason}", status.back_end.name));
     }
-    let missed = status.counted.as_ref().map_or(0, |counted| counted.missed);
-    if missed > 0 {
-        parts.push(format!("{} program runs missed: the counts may be too low by so much", grouped(missed)));
+    match status.counted.as_ref().map(|counted| counted.missed) {
+        None | Some(Some(0)) => {}
+        Some(Some(missed)) => {
+            parts.push(format!("{} program runs missed: the counts may be too low by so much", grouped(missed)));
+        }
+        Some(None) => {
+            parts.push("missed program runs are not counted by this kernel: the counts may be too low".into());
+        }
     }
     parts.extend(assessment::doubts(status));
     parts.push("~ is estimated".into());

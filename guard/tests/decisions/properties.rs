@@ -49,7 +49,7 @@ prop_compose! {
         inserts in proptest::option::of(number()),
         destroys in proptest::option::of(proptest::array::uniform2(number())),
         table_full in proptest::option::of(proptest::array::uniform2(number())),
-        missed in number(),
+        missed in proptest::option::of(number()),
         lengths in proptest::sample::select(vec![0, 1, CHAIN_LENGTHS]),
         fill in proptest::array::uniform2(number()),
     ) -> HookTotals {

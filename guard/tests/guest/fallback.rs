@@ -6,11 +6,12 @@ use std::fs;
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use conntrack_guard::kernel::BackEnd;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::btf::{self, Btf, FOLDER as BTF};
-use crate::kernel::{Guard, binary, eventually, run, status};
+use crate::kernel::{Guard, binary, eventually, lives_on, misses_are_counted, run, status};
 
 const SIGNALS: [&str; 6] = ["inserts", "chains", "destroys", "table full", "clashes", "resizes"];
 
@@ -198,6 +199,17 @@ fn what_reads_a_member_that_moved_is_off_and_all_else_is_on() {
 }
 
 #[test]
+fn runs_that_a_kprobe_misses_are_told_where_they_are_not_counted() {
+    for row in support_after("true", &["--backend", "kprobe"]) {
+        let told = row.why.contains("does not count the runs that it skips");
+        assert!(
+            row.is_by("kprobe") && (row.name == "chains" || told != misses_are_counted(BackEnd::Kprobe)),
+            "{row:?}"
+        );
+    }
+}
+
+#[test]
 fn kprobes_need_neither_tracefs_nor_debugfs() {
     let hide = "umount /sys/kernel/tracing; umount /sys/kernel/debug; ! ls /sys/kernel/debug/tracing";
     for row in support_after(hide, &["--backend", "kprobe"]) {
@@ -235,6 +247,117 @@ fn what_the_systemd_unit_leaves_is_enough() {
     for row in rows(&command.arg(binary()).args(["support", "--json"]).output().unwrap()) {
         assert!(row.is_by(best()) && !row.why.contains("self-test"), "{row:?}");
     }
+}
+
+/// Reads as empty, as a file that a container's runtime masks.
+const MASKED: &str = "mount --bind /dev/null /proc/kallsyms";
+
+#[test]
+fn without_symbols_tracefs_tells_which_functions_are_whole() {
+    for arguments in [&[][..], &["--backend", "kprobe"]] {
+        for row in support_after(MASKED, arguments) {
+            assert!(!row.why.contains("kptr_restrict") && !row.why.contains("self-test"), "{row:?}");
+            let by_kprobe = best() == "kprobe" || !arguments.is_empty();
+            if row.name == "chains" {
+                assert!(row.why.contains("/proc/kallsyms names no function of nf_conntrack"), "{row:?}");
+                assert_eq!(row.back_end.is_none(), by_kprobe, "{row:?}");
+            } else {
+                assert!(row.is_by(if by_kprobe { "kprobe" } else { best() }), "{row:?}");
+            }
+        }
+    }
+    // A part that only tracefs shows is a part all the same.
+    let file = std::env::temp_dir().join("functions-with-a-part");
+    let (file, functions) = (file.display(), "/sys/kernel/tracing/available_filter_functions");
+    let line = "early_drop.part.0 [nf_conntrack]";
+    let part = format!("(cat {functions}; echo '{line}') > {file}; mount --bind {file} {functions}; {MASKED}");
+    let rows = support_after(&part, &[]);
+    let row = named(&rows, "table full");
+    assert!(row.back_end.is_none() && row.why.contains("has early_drop in parts"), "{row:?}");
+    assert!(named(&rows, "inserts").is_by(best()), "{rows:?}");
+}
+
+#[test]
+fn with_neither_symbols_nor_tracefs_no_function_is_taken_for_whole() {
+    let hide = format!("umount /sys/kernel/tracing; umount /sys/kernel/debug; {MASKED}");
+    for row in support_after(&hide, &[]) {
+        let told = row.why.contains("is not known; let the guard read /proc/kallsyms, or mount tracefs");
+        assert!(row.back_end.is_none() && told && !row.why.contains("kptr_restrict"), "{row:?}");
+    }
+}
+
+/// The kernel attaches to the first function of a name; which that is, nobody knows before.
+#[test]
+fn a_function_that_another_module_has_too_is_not_hooked() {
+    let file = std::env::temp_dir().join("kallsyms-with-another");
+    let file = file.display();
+    let line = r"0000000000000000 t early_drop\t[other]";
+    let hide = format!("(cat /proc/kallsyms; printf '{line}\\n') > {file}; mount --bind {file} /proc/kallsyms");
+    for row in support_after(&hide, &[]) {
+        let other =
+            row.back_end.is_none() && row.why.contains("more than one function early_drop (nf_conntrack, other)");
+        assert!(if row.name == "table full" { other } else { row.is_by(best()) }, "{row:?}");
+    }
+}
+
+#[test]
+fn tracing_gives_way_to_kprobes_where_the_modules_btf_is_broken() {
+    let good = fs::read(format!("{BTF}/nf_conntrack")).unwrap();
+    for (bytes, what) in [(&good[..good.len() / 2], "cut short"), (&[7; 4096][..], "magic number"), (&[], "cut short")]
+    {
+        for row in support_after(&btf::replace("nf_conntrack", bytes), &[]) {
+            let told =
+                row.why.contains("the BTF at /sys/kernel/btf/nf_conntrack cannot be used: ") && row.why.contains(what);
+            assert!(row.is_by("kprobe") && (told || row.name == "chains"), "{what}: {row:?}");
+        }
+    }
+}
+
+/// All rows that are off, and the settings', as `support` tells them where it may not do all or stands elsewhere.
+fn off_under(program: &str, arguments: &[&str]) -> Vec<(String, String)> {
+    run("modprobe", &["nf_conntrack_netlink"]);
+    let output = Command::new(program).args(arguments).arg(binary()).args(["support", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = ["signals", "settings"].iter().flat_map(|part| answer[part].as_array().unwrap());
+    let off = rows.filter(|row| row["back_end"].is_null());
+    off.map(|row| (row["name"].as_str().unwrap().to_owned(), row["why"].as_str().unwrap().to_owned())).collect()
+}
+
+#[test]
+fn what_is_off_for_want_of_a_right_or_the_right_namespace_names_the_way_out() {
+    let elsewhere = off_under("unshare", &["--net"]);
+    for setting in ["nf_conntrack_max", "nf_conntrack_buckets"] {
+        let why = &elsewhere.iter().find(|(name, _)| name == setting).unwrap().1;
+        assert!(why.contains("not the host's network namespace") && why.contains("nsenter"), "{why}");
+    }
+    let without = |rights: &str| off_under("setpriv", &["--bounding-set", rights, "--"]);
+    let no_admin = without("-net_admin");
+    let census = &no_admin.iter().find(|(name, _)| name == "census").unwrap().1;
+    assert!(census.contains("needs CAP_NET_ADMIN"), "{census}");
+    for rights in ["-net_admin", "-net_admin,-sys_admin", "-bpf,-perfmon,-sys_admin", "-all"] {
+        for (name, why) in without(rights) {
+            println!("{rights}: {name}: {why}");
+            let way_out = ["needs CAP", "CAP_SYSLOG", "as root", "let the guard read", "inserts are not seen"];
+            assert!(way_out.iter().any(|way| why.contains(way)), "{rights}: {name}: {why}");
+        }
+    }
+}
+
+#[test]
+fn why_every_insert_is_walked_is_logged_once() {
+    let file = "/proc/sys/kernel/kptr_restrict";
+    let found = fs::read_to_string(file).unwrap();
+    fs::write(file, "2").unwrap();
+    let mut guard = Guard::start("mode = \"advise\"\n");
+    fs::write(file, found).unwrap();
+    lives_on(Duration::from_secs(2));
+    guard.signal(Signal::SIGTERM);
+    assert_eq!(guard.end().0, Some(0));
+    let log = guard.log();
+    let told = if best() == "kprobe" { "chains off: " } else { "every insert is walked and not one in 64" };
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(told)).collect();
+    assert!(lines.len() == 1 && lines[0].contains("kernel.kptr_restrict"), "{log}");
 }
 
 /// The refusal of bpf(2) that hosts without CAP_BPF, or with a policy against it, give.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use bench::conntrack::{self, Settings};
+use conntrack_guard::kernel::BackEnd;
 use conntrack_guard::observe::Timeout;
 use nix::sched::{CloneFlags, unshare};
 
@@ -125,6 +126,13 @@ pub fn at_rest() -> Settings {
         let before = std::mem::replace(&mut seen, now());
         (seen == before).then_some(seen.0)
     })
+}
+
+/// Whether this kernel counts the runs that it skips of programs by this back end: of kprobes' since Linux 6.7.
+pub fn misses_are_counted(back_end: BackEnd) -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let version: Vec<u32> = release.split(['.', '-', '+']).map_while(|part| part.parse().ok()).collect();
+    back_end == BackEnd::Tracing || version >= vec![6, 7]
 }
 
 /// References on the module nf_conntrack: an attached program holds one.

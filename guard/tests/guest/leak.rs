@@ -5,7 +5,7 @@ use std::{fs, thread};
 
 use aya::maps::loaded_maps;
 use aya::programs::{loaded_links, loaded_programs};
-use conntrack_guard::kernel::{BackEnd, Hooks, Options, Walk};
+use conntrack_guard::kernel::{BackEnd, Hooks, Options, Signal, Walk};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -115,9 +115,14 @@ fn attaching_over_and_over_leaves_nothing() {
 /// Leaves of `/proc/kallsyms` what the guard looks for: writing the other 170,000 lines is most of a round's time.
 fn shorten_kallsyms() {
     unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).unwrap();
-    let wanted = [" nf_conntrack_hash\t", " nf_conntrack_htable_size\t", " ctnetlink_new_conntrack\t"];
+    let variables = ["nf_conntrack_hash", "nf_conntrack_htable_size"];
+    // The chains' function is the inserts'.
+    let watched = Signal::ALL.into_iter().filter(|signal| *signal != Signal::Chains);
+    let wanted: Vec<&str> = watched.map(|signal| signal.function().0).chain(variables).collect();
     let lines = fs::read_to_string("/proc/kallsyms").unwrap();
-    let lines: Vec<_> = lines.lines().filter(|line| wanted.iter().any(|name| line.contains(name))).collect();
+    let name = |line: &str| line.split_whitespace().nth(2).map(str::to_owned);
+    let lines: Vec<_> =
+        lines.lines().filter(|line| name(line).is_some_and(|name| wanted.contains(&name.as_str()))).collect();
     assert_eq!(lines.len(), wanted.len(), "{lines:?}");
     let file = std::env::temp_dir().join("kallsyms");
     fs::write(&file, lines.join("\n")).unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bench::netns::Topology;
 use bench::udp::Flows;
+use conntrack_guard::kernel::Signal;
 use serde_json::Value;
 
 use crate::kernel::{Guard, Table, binary, eventually, lives_on, run, told};
@@ -15,7 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the guard where kallsyms has what the guard looks for, with the wrong address for `nf_conntrack_hash`.
 fn with_a_wrong_address(ctnetlink: bool) -> (Command, tempfile::NamedTempFile) {
-    run("modprobe", &["nf_conntrack_netlink"]);
+    // Without its module there is no self-test.
+    let arguments: &[&str] = if ctnetlink { &["nf_conntrack_netlink"] } else { &["-r", "nf_conntrack_netlink"] };
+    run("modprobe", arguments);
     let symbols = fs::read_to_string(KALLSYMS).unwrap();
     let line = |name: &str| {
         let is_it = |line: &&str| line.split_whitespace().nth(2) == Some(name);
@@ -23,10 +26,10 @@ fn with_a_wrong_address(ctnetlink: bool) -> (Command, tempfile::NamedTempFile) {
     };
     let (table, size) = (line("nf_conntrack_hash"), line("nf_conntrack_htable_size"));
     let wrong = table.replace(&table[..16], &size[..16]);
-    let mut text = format!("{wrong}\n{size}\n");
-    if ctnetlink {
-        text = format!("{text}{}\n", line("ctnetlink_new_conntrack"));
-    }
+    // The chains' function is the inserts'.
+    let watched = Signal::ALL.into_iter().filter(|signal| *signal != Signal::Chains);
+    let functions: String = watched.map(|signal| format!("{}\n", line(signal.function().0))).collect();
+    let text = format!("{wrong}\n{size}\n{functions}");
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
     let mut command = Command::new("unshare");

@@ -117,6 +117,37 @@ fn broken_files_are_errors() {
 }
 
 #[test]
+fn types_that_lead_round_in_a_circle_are_no_endless_search() {
+    let mut btf = Writer::new(0);
+    btf.ty("round", KIND_TYPEDEF, 0, 1, &[]);
+    btf.structure("within", 8, &[("", 2, 0)]);
+    btf.structure("outside", 8, &[("around", 1, 0)]);
+    let btf = Btf::parse(file(&btf.finish()), None).unwrap();
+    assert!(btf.offset("within", &["status"]).is_err());
+    assert!(btf.offset("outside", &["around", "status"]).is_err());
+}
+
+#[test]
+fn a_broken_file_is_named_with_what_is_wrong_with_it() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("sys/kernel/btf");
+    std::fs::create_dir_all(&folder).unwrap();
+    let (good, _) = base();
+    std::fs::write(folder.join("vmlinux"), &good).unwrap();
+    std::fs::write(folder.join("nf_conntrack"), &good[..30]).unwrap();
+    let told = |module| Btf::read(root.path(), module).err().map(|error| error.to_string());
+    let module = told(Some("nf_conntrack")).unwrap();
+    assert!(
+        module.contains("/sys/kernel/btf/nf_conntrack cannot be used: ") && module.contains("cut short"),
+        "{module}"
+    );
+    assert_eq!(told(None), None);
+    std::fs::write(folder.join("vmlinux"), [0; 64]).unwrap();
+    let vmlinux = told(None).unwrap();
+    assert!(vmlinux.contains("btf/vmlinux cannot be used: ") && vmlinux.contains("magic number"), "{vmlinux}");
+}
+
+#[test]
 fn a_file_larger_than_the_window_is_read_to_its_end() {
     let mut btf = Writer::new(0);
     btf.ty("int", KIND_INT, 0, 8, &[64]);

@@ -127,7 +127,7 @@ fn totals() -> HookTotals {
         table_full: Some(TableFull { refused: 1_234_567, made_room: 4_444 }),
         clashes: Some(Clashes { lost: 7, resolved: 21, reply_only: Some(3) }),
         strayed: 0,
-        missed: 0,
+        missed: Some(0),
         resizes: vec![
             resize(30, 2201, "kube-proxy", 16_384, 65_536, 0),
             resize(49, 815, "sysctl", 65_536, 65_536, -libc::ENOMEM),
