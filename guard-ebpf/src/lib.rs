@@ -19,8 +19,12 @@ pub const ORIGINAL: usize = 0;
 /// Index of the chain of the reply tuple in [`Slot::chains`] (`IP_CT_DIR_REPLY`).
 pub const REPLY: usize = 1;
 
-/// Network namespaces told apart on each CPU; a power of two. Those that meet in one place count as "other".
+/// Network namespaces told apart on each CPU; a power of two. Of those that meet in one place all but one count as "other".
 pub const NAMESPACES: usize = 64;
+
+/// A network namespace loses its place on a CPU to the one whose insert there is the so manieth of others in a row: it is
+/// gone, or opens far fewer flows.
+pub const CONTENDERS: u16 = 64;
 
 /// States of `enum tcp_conntrack` (include/uapi/linux/netfilter/nf_conntrack_tcp.h) told apart; a power of two.
 pub const TCP_STATES: usize = 16;
@@ -42,7 +46,7 @@ pub const OTHER_FATE: usize = ICMP_FATE + 2;
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 pub struct Slot {
-    /// Inserts by network namespace, at `inum % NAMESPACES`. With `other_namespaces` these are all entries that
+    /// Inserts by network namespace, at `id % NAMESPACES`. With `other_namespaces` these are all entries that
     /// `__nf_conntrack_hash_insert` put into the table.
     pub namespaces: [Namespace; NAMESPACES],
     /// Inserts before the next one at which the program stops to see what is due. Not a counter, and neither are the four
@@ -84,16 +88,24 @@ pub struct Slot {
     pub chains: [[u64; CHAIN_LENGTHS]; 2],
 }
 
-/// Inserts of one network namespace on one CPU.
+/// A place for the inserts of one network namespace on one CPU. Who has it may change; what was counted stays in it, so that
+/// a sum needs not know of that.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Namespace {
-    /// `ns.inum` of the `struct net`, as in `/proc/PID/ns/net`; 0 while the place is free.
-    pub inum: u32,
-    /// Keeps `inserts` aligned.
-    pub unused: u32,
-    /// Entries inserted.
+    /// What tells its owner from all others: `net_cookie` of the `struct net`, which no other has until the next boot. Where
+    /// the kernel has no such number: `ns.inum`, which is given to another one later. 0 while the place is free.
+    pub id: u64,
+    /// Entries inserted, by the owner and by those before it.
     pub inserts: u64,
+    /// By those before it.
+    pub before: u64,
+    /// `ns.inum` of the owner's `struct net`, as in `/proc/PID/ns/net`.
+    pub inum: u32,
+    /// The lowest bits of `inserts` when another namespace last came here: whether the owner has come since.
+    pub seen: u16,
+    /// Inserts of others here since the owner's last one, as far as `seen` tells.
+    pub contenders: u16,
 }
 
 /// The hash table was resized: `nf_conntrack_hash_resize` returned.
@@ -169,7 +181,7 @@ pub const fn inserts_of(grant: u64) -> u64 {
 const _: () = assert!(size_of::<Spent>() == 16);
 const _: () = assert!(size_of::<Refused>() == 40);
 const _: () = assert!(size_of::<Resize>() != size_of::<Refused>(), "the ring's reader tells events by their size");
-const _: () = assert!(size_of::<Namespace>() == 16);
+const _: () = assert!(size_of::<Namespace>() == 32);
 const _: () = assert!(size_of::<Resize>() == 64);
 const _: () = assert!(size_of::<Slot>().is_multiple_of(64), "the slots are one array: each starts on a cache line");
 const _: () = assert!(CHAIN_LENGTHS.is_power_of_two() && NAMESPACES.is_power_of_two() && TCP_STATES.is_power_of_two());

@@ -85,6 +85,8 @@ macro_rules! constants {
 constants! {
     /// Not 0: kernels whose verifier refuses loads through a union.
     UNION_BY_HELPER: u32;
+    /// Not 0: kernels whose `net_cookie` is no plain number.
+    NO_COOKIE: u32;
     /// Not 0: kernels that refuse the helper which reads memory by address.
     NO_HELPER: u32;
     /// Address of the variable `nf_conntrack_hash`; 0: no walk from the bucket.

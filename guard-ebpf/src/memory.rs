@@ -18,6 +18,9 @@ pub enum Node {}
 
 /// A way to read a field of a kernel object.
 pub trait Memory {
+    /// Whether it is by loads.
+    const TYPED: bool;
+
     /// A field, one of [`guard_ebpf::placeholders::field`], as wide as `T`. A fault reads as zero. In a whole register
     /// whatever its width: narrower types would be widened again, at an instruction each.
     ///
@@ -30,6 +33,8 @@ pub trait Memory {
 pub struct Typed;
 
 impl Memory for Typed {
+    const TYPED: bool = true;
+
     #[inline(always)]
     unsafe fn field<const FIELD: i16, T: Copy + Default + Into<u64>, O>(object: *const O) -> u64 {
         let value: u64;
@@ -90,6 +95,8 @@ impl Probed {
 }
 
 impl Memory for Probed {
+    const TYPED: bool = false;
+
     #[inline(always)]
     unsafe fn field<const FIELD: i16, T: Copy + Default + Into<u64>, O>(object: *const O) -> u64 {
         // SAFETY: the helper checks the address.

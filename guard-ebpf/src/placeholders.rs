@@ -30,8 +30,10 @@ pub mod field {
     pub const TUPLE_PROTOCOL: i16 = 11;
     /// `sk_buff._nfct`
     pub const SKB_NFCT: i16 = 12;
+    /// `net.net_cookie`
+    pub const NET_COOKIE: i16 = 13;
     /// How many there are.
-    pub const COUNT: usize = 13;
+    pub const COUNT: usize = 14;
 }
 
 /// The offset of a load that stands for that of field 0; the next one is field 1's. No load of the programs has it for an

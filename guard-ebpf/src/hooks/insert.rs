@@ -3,36 +3,79 @@
 
 use core::intrinsics::cold_path;
 
-use guard_ebpf::placeholders::field::{CT_NET, NET_INUM, ORIGINAL_NEXT, REPLY_NEXT};
-use guard_ebpf::{NAMESPACES, Namespace, ORIGINAL, REPLY, Slot};
+use guard_ebpf::placeholders::field::{CT_NET, NET_COOKIE, NET_INUM, ORIGINAL_NEXT, REPLY_NEXT};
+use guard_ebpf::{CONTENDERS, NAMESPACES, Namespace, ORIGINAL, REPLY, Slot};
 
-use super::{count, credit};
+use super::{count, credit, opaque};
 use crate::chain;
-use crate::maps::HASH_TABLE;
+use crate::maps::{HASH_TABLE, NO_COOKIE};
 use crate::memory::{Conn, Memory, Net, Probed, Typed};
 
 /// Counts the insert in its network namespace.
 #[inline(always)]
 pub fn counted<M: Memory>(conn: *const Conn, slot: *mut Slot) {
-    // SAFETY: the hooked function's own argument.
-    let net = unsafe { M::field::<CT_NET, u64, _>(conn) } as *const Net;
-    // SAFETY: an entry's namespace lives as long as the entry.
-    let inum = unsafe { M::field::<NET_INUM, u32, _>(net) };
+    let id = id_of::<M>(net_of::<M>(conn));
     // In this order, index before slot, it is one addition without a copy.
-    let place = (inum & (NAMESPACES as u64 - 1)) * size_of::<Namespace>() as u64 + slot as u64;
+    let place = (id & (NAMESPACES as u64 - 1)) * size_of::<Namespace>() as u64 + slot as u64;
     // SAFETY: the namespaces are the slot's first field, and the index is inside their array.
     let place = unsafe { &mut *(place as *mut Namespace) };
-    if u64::from(place.inum) == inum {
+    if place.id == id {
         place.inserts += 1;
         return;
     }
     cold_path();
-    if place.inum == 0 {
-        place.inum = inum as u32;
-        place.inserts = 1;
+    if place.id == 0 || is_given_up(place) {
+        // Reads the namespace and its id again: kept, they would take registers that had to be saved for every insert.
+        hand_over::<M>(place, net_of::<M>(opaque(conn as u64) as *const Conn));
     } else {
         // SAFETY: this CPU's slot; bottom halves are off.
         unsafe { count(&raw mut (*slot).other_namespaces) };
+    }
+}
+
+#[inline(always)]
+fn net_of<M: Memory>(conn: *const Conn) -> *const Net {
+    // SAFETY: the hooked function's own argument.
+    unsafe { M::field::<CT_NET, u64, _>(conn) as *const Net }
+}
+
+/// What tells a network namespace from all others.
+#[inline(always)]
+fn id_of<M: Memory>(net: *const Net) -> u64 {
+    // A program of typed pointers is not loaded where there is no cookie.
+    if !M::TYPED && NO_COOKIE.load() != 0 {
+        // SAFETY: an entry's namespace lives as long as the entry.
+        unsafe { M::field::<NET_INUM, u32, _>(net) }
+    } else {
+        // SAFETY: as above.
+        unsafe { M::field::<NET_COOKIE, u64, _>(net) }
+    }
+}
+
+/// Whether others have come so often since the owner that the one who comes now may have its place. Known from what the
+/// owner counts anyway, so that its own inserts pay nothing for it.
+#[inline(always)]
+fn is_given_up(place: &mut Namespace) -> bool {
+    // SAFETY: the lowest bits of this CPU's counter. By a load of their own, again to save a register.
+    let seen = unsafe { (&raw const place.inserts).cast::<u16>().read_volatile() };
+    if place.seen != seen {
+        place.seen = seen;
+        place.contenders = 0;
+    }
+    place.contenders += 1;
+    place.contenders >= CONTENDERS
+}
+
+/// Counts the insert for a new owner. The daemon may read meanwhile: in this order it takes no insert for somebody else's.
+#[inline(always)]
+fn hand_over<M: Memory>(place: &mut Namespace, net: *const Net) {
+    place.contenders = 0;
+    // SAFETY: fields of this CPU's slot, and the namespace as above. Volatile keeps the order.
+    unsafe {
+        (&raw mut place.before).write_volatile(place.inserts);
+        (&raw mut place.inum).write_volatile(M::field::<NET_INUM, u32, _>(net) as u32);
+        (&raw mut place.id).write_volatile(id_of::<M>(net));
+        (&raw mut place.inserts).write_volatile((&raw const place.inserts).read_volatile() + 1);
     }
 }
 

@@ -130,6 +130,18 @@ impl Btf {
     /// The byte offset of a member, named by the path to it: `["tuplehash", "1", "hnnode", "next"]`, where a number is
     /// an index into an array. Members of anonymous structs and unions are found as in C.
     pub fn offset(&self, of: &str, path: &[&str]) -> Result<u32, Error> {
+        self.place(of, path).map(|(_, bits)| bits / 8)
+    }
+
+    /// Whether a member is there and is an integer of so many bytes.
+    pub fn is_number(&self, of: &str, path: &[&str], bytes: usize) -> bool {
+        let is_it =
+            |member: Type<'_>| member.kind() == KIND_INT && member.size().is_some_and(|size| size as usize == bytes);
+        self.place(of, path).is_ok_and(|(member, _)| is_it(member))
+    }
+
+    /// A member and its offset in bits.
+    fn place(&self, of: &str, path: &[&str]) -> Result<(Type<'_>, u32), Error> {
         let missing = || Error::NoMember { of: of.to_owned(), path: path.join(".") };
         let mut place = self.structure(of).ok_or_else(missing)?;
         let mut bits = 0;
@@ -149,10 +161,10 @@ impl Btf {
                 place = member;
             }
         }
-        Ok(bits / 8)
+        Ok((place, bits))
     }
 
-    /// A member and its offset in bits, through at most so many anonymous structs.
+    /// One of its own members and its offset in bits, through at most so many anonymous structs.
     fn member(&self, of: Type<'_>, name: &str, deepest: usize) -> Option<(Type<'_>, u32)> {
         if deepest == 0 || !matches!(of.kind(), KIND_STRUCT | KIND_UNION) {
             return None;

@@ -133,6 +133,16 @@ impl Socket {
         Ok(Self(socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?))
     }
 
+    /// The number of the socket's network namespace that no other has until the next boot (`SO_NETNS_COOKIE`); kernels
+    /// before 5.14 do not tell it.
+    pub fn namespace_cookie(&self) -> nix::Result<u64> {
+        let (mut cookie, mut length) = (0_u64, 8);
+        let (value, option) = ((&raw mut cookie).cast(), libc::SO_NETNS_COOKIE);
+        // SAFETY: the kernel writes at most so many bytes as the value has.
+        let answer = unsafe { libc::getsockopt(self.0.as_raw_fd(), libc::SOL_SOCKET, option, value, &raw mut length) };
+        Errno::result(answer).map(|_| cookie)
+    }
+
     /// Inserts so many flows. All are in the table when this returns, or an error says why one is not.
     pub fn insert(&self, flows: u16, flow: Flow) -> io::Result<()> {
         let create = libc::NLM_F_CREATE | libc::NLM_F_EXCL;

@@ -16,7 +16,7 @@ use super::signals::{BackEnd, CALLS_ARE_KNOWN, How, Program, Signal, Walk, progr
 use super::slots::{self, Sum};
 use super::symbols::Symbols;
 use super::{Error, events, sys};
-use crate::observe::{Chains, Clashes, Destroys, HookTotals, Namespaces, TableFull, since_boot};
+use crate::observe::{Chains, Clashes, Destroys, HookTotals, NamespaceInserts, Namespaces, TableFull, since_boot};
 
 /// What a count by kprobes lacks on kernels before 6.7.
 const NOT_COUNTED: &str = "this kernel does not count the runs that it skips while another kprobe's program is running on the \
@@ -278,12 +278,11 @@ impl Hooks {
         if sum.slot.strayed > 0 {
             self.turn_off(Signal::Chains, &selftest::strayed(sum.slot.strayed));
         }
-        self.read = sum.inserts();
+        self.read = sum.inserts;
         let on = |signal| self.back_end(signal).is_some();
         let mut totals = HookTotals {
-            inserts: on(Signal::Inserts).then_some(sum.inserts()),
-            namespaces: on(Signal::Inserts)
-                .then(|| Namespaces { inserts: sum.namespaces.clone(), other: sum.slot.other_namespaces }),
+            inserts: on(Signal::Inserts).then_some(sum.inserts),
+            namespaces: on(Signal::Inserts).then(|| by_namespace(&sum)),
             chains: on(Signal::Chains).then(|| Chains {
                 one_in: self.walked,
                 original: sum.slot.chains[ORIGINAL].to_vec(),
@@ -317,7 +316,7 @@ impl Hooks {
 
     /// Entries inserted since the last reading.
     pub fn inserts_since_reading(&self) -> u64 {
-        self.maps.slots.sum().since(&self.origin).inserts().saturating_sub(self.read)
+        self.maps.slots.sum().since(&self.origin).inserts.saturating_sub(self.read)
     }
 
     /// How many CPUs take new flows; `None`: their inserts are not seen, so no credit is counted down.
@@ -358,6 +357,16 @@ impl Restrictions {
                 || any(|refusal| matches!(refusal, (Signal::Destroys, BackEnd::Tracing, Error::Verifier { .. }))),
         }
     }
+}
+
+fn by_namespace(sum: &Sum) -> Namespaces {
+    let namespace = |(id, found): (&u64, &slots::Inserts)| NamespaceInserts {
+        inode: found.inum,
+        // Inode numbers begin at 2^28 x 15 and cookies at 1.
+        cookie: (*id != u64::from(found.inum)).then_some(*id),
+        inserts: found.inserts,
+    };
+    Namespaces { each: sum.namespaces.iter().map(namespace).collect(), other: sum.other() }
 }
 
 fn destroys(fates: &[u64; FATES], reply_only: u64) -> Destroys {

@@ -16,7 +16,7 @@ use guard_ebpf::Slot;
 
 use super::btf::Btf;
 use super::credit::{Credit, Grant};
-use super::patch::Patch;
+use super::patch::{self, Patch};
 use super::signals::{How, Program};
 use super::slots::{self, Slots};
 use super::symbols::{MODULE, Symbols};
@@ -74,7 +74,7 @@ impl KernelHalf {
         let Layouts { btf, patch, module, no_tracing } = Layouts::read(root, slots)?;
         let mut object = Object::parse(OBJECT).map_err(|error| Error::Object(error.to_string()))?;
         let level = if log { Level::Debug as u8 } else { 0 };
-        set_constants(&mut object, restrictions, level, &symbols)?;
+        set_constants(&mut object, restrictions, level, &symbols, patch::has_cookie(&btf))?;
         let made = make_maps(&mut object, slots, log)?;
         for function in object.functions.values_mut() {
             patch.apply(&mut function.instructions);
@@ -163,9 +163,16 @@ impl Layouts {
     }
 }
 
-fn set_constants(object: &mut Object, restrictions: Restrictions, level: u8, symbols: &Symbols) -> Result<(), Error> {
-    let values: [(&str, Vec<u8>); 5] = [
+fn set_constants(
+    object: &mut Object,
+    restrictions: Restrictions,
+    level: u8,
+    symbols: &Symbols,
+    cookie: bool,
+) -> Result<(), Error> {
+    let values: [(&str, Vec<u8>); 6] = [
         ("UNION_BY_HELPER", u32::from(restrictions.no_unions).to_ne_bytes().to_vec()),
+        ("NO_COOKIE", u32::from(!cookie).to_ne_bytes().to_vec()),
         ("NO_HELPER", u32::from(restrictions.no_helper).to_ne_bytes().to_vec()),
         (aya_log::LEVEL, vec![level]),
         ("HASH_TABLE", symbols.table.to_ne_bytes().to_vec()),

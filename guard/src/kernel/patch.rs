@@ -21,7 +21,16 @@ const FIELDS: [(i16, &str, &[&str]); field::COUNT] = [
     (field::TUPLE_DESTINATION, "nf_conntrack_tuple", &["dst", "u", "all"]),
     (field::TUPLE_PROTOCOL, "nf_conntrack_tuple", &["dst", "protonum"]),
     (field::SKB_NFCT, "sk_buff", &["_nfct"]),
+    (field::NET_COOKIE, NET_COOKIE.0, NET_COOKIE.1),
 ];
+
+const NET_COOKIE: (&str, &[&str]) = ("net", &["net_cookie"]);
+
+/// Whether network namespaces have a number that no other has until the next boot. Before Linux 5.12 it is made when somebody
+/// asks for it, and the member is an `atomic64_t`.
+pub fn has_cookie(btf: &Btf) -> bool {
+    btf.is_number(NET_COOKIE.0, NET_COOKIE.1, size_of::<u64>())
+}
 
 /// What takes the place of the placeholders.
 pub struct Patch {
@@ -34,8 +43,10 @@ pub struct Patch {
 impl Patch {
     /// Looks the fields up. `slots`: how many there are, a power of two.
     pub fn new(btf: &Btf, slots: usize) -> Result<Self, Error> {
-        let mut offsets = [0; field::COUNT];
-        for (place, of, path) in FIELDS {
+        // What is not there is where no verifier lets a load reach.
+        let mut offsets = [i16::MAX; field::COUNT];
+        let cookie = has_cookie(btf);
+        for (place, of, path) in FIELDS.into_iter().filter(|(place, ..)| cookie || *place != field::NET_COOKIE) {
             let place = usize::try_from(place).map_err(|_| Error::Object(format!("it has a field {place}")))?;
             let offset = btf.offset(of, path)?;
             // A load's offset has 16 bits.
@@ -84,7 +95,7 @@ mod tests {
 
     /// No placeholder's offset or number.
     const PATCH: Patch =
-        Patch { offsets: [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 32_767 & !LOAD], cpu_mask: 0x3f };
+        Patch { offsets: [0, 8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 88, 96, 32_767 & !LOAD], cpu_mask: 0x3f };
 
     fn load(offset: i16) -> bpf_insn {
         instruction(BPF_LDX | BPF_MEM | 0x18, offset, 0)

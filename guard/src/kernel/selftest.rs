@@ -29,7 +29,7 @@ const ENDS: [(Flow, usize, &str); 2] = [
 /// `TCP_CONNTRACK_CLOSE_WAIT`: no entry comes into the table in it by packets.
 const TCP_CLOSE_WAIT: u8 = 5;
 
-/// A namespace whose place in the counters another one has taken tells nothing; the next one has another place.
+/// A namespace that came to its place in the counters late tells nothing, since others had it; the next one has another place.
 const TRIES: usize = 3;
 
 /// Longest wait for the entries' end: whoever looks at an entry at that moment, the garbage collection say, frees it.
@@ -60,7 +60,7 @@ pub fn run(slots: &Slots, walked: u64, no_ctnetlink: Option<String>) -> [(Signal
             Err(why) => return judged(&Verdict::NotTested(why)),
         };
         let seen = settled(slots, &before);
-        verdicts = judge(&seen, namespace, walked);
+        verdicts = judge(&seen, &namespace, walked);
         if verdicts.is_some() {
             break;
         }
@@ -72,13 +72,21 @@ fn judged(verdict: &Verdict) -> [(Signal, Verdict); 3] {
     [Signal::Inserts, Signal::Chains, Signal::Destroys].map(|signal| (signal, verdict.clone()))
 }
 
-/// Makes the flows come and go on a thread of its own; the namespace ends with it. Answers the namespace's number.
-fn flows() -> Result<u32, String> {
+/// The network namespace of the flows.
+struct Own {
+    /// `ns.inum`
+    inum: u32,
+    /// `net_cookie`, where the kernel tells it.
+    cookie: Option<u64>,
+}
+
+/// Makes the flows come and go on a thread of its own; the namespace ends with it.
+fn flows() -> Result<Own, String> {
     let thread = thread::Builder::new().spawn(come_and_go).map_err(|error| format!("no thread for it: {error}"))?;
     thread.join().map_err(|_| "its thread failed".to_owned())?
 }
 
-fn come_and_go() -> Result<u32, String> {
+fn come_and_go() -> Result<Own, String> {
     let failed = |what: &str, error: io::Error| format!("{what}: {error}");
     unshare(CloneFlags::CLONE_NEWNET)
         .map_err(|errno| failed("a network namespace of its own (needs CAP_SYS_ADMIN)", errno.into()))?;
@@ -93,7 +101,8 @@ fn come_and_go() -> Result<u32, String> {
     for (flow, ..) in ENDS {
         socket.delete(HALF, flow).map_err(|error| by_ctnetlink("deleting", error))?;
     }
-    u32::try_from(namespace).map_err(|_| format!("{here}: {namespace} is no namespace's number"))
+    let inum = u32::try_from(namespace).map_err(|_| format!("{here}: {namespace} is no namespace's number"))?;
+    Ok(Own { inum, cookie: socket.namespace_cookie().ok() })
 }
 
 /// Of a CPU's inserts, one in so many is walked: this many must not be spread over several.
@@ -118,10 +127,13 @@ fn settled(slots: &Slots, before: &Sum) -> Sum {
 }
 
 /// The verdicts on what was counted while the flows came and went; `None` if another namespace was in the way.
-fn judge(seen: &Sum, namespace: u32, walked: u64) -> Option<[(Signal, Verdict); 3]> {
+fn judge(seen: &Sum, own: &Own, walked: u64) -> Option<[(Signal, Verdict); 3]> {
     let flows = u64::from(FLOWS);
-    let inserts = seen.namespaces.get(&namespace).copied().unwrap_or(0);
-    if inserts == 0 && seen.slot.other_namespaces >= flows {
+    // Where the programs have no cookie to go by, the inum is the id as well.
+    let is_own = |id: u64| id == u64::from(own.inum) || own.cookie.is_none_or(|cookie| id == cookie);
+    let mut found = seen.namespaces.iter().filter(|(id, namespace)| is_own(**id) && namespace.inum == own.inum);
+    let inserts = found.next().map_or(0, |(_, namespace)| namespace.inserts);
+    if inserts < flows && inserts + seen.other() >= flows {
         return None;
     }
     let counted = if inserts == flows {
@@ -161,13 +173,17 @@ pub fn strayed(walks: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::slots::Inserts;
 
-    const INUM: u32 = 4_026_532_900;
+    const OWN: Own = Own { inum: 4_026_532_900, cookie: Some(12) };
 
     /// What a kernel counts on which all is well, other traffic included.
     fn seen() -> Sum {
         let mut sum = Sum::default();
-        sum.namespaces.extend([(INUM, 64), (INUM + 1, 36)]);
+        sum.inserts = 100;
+        // Of the other one that has the inum, this one's predecessor, nothing is taken for it.
+        let inserts = |inserts| Inserts { inum: OWN.inum, inserts };
+        sum.namespaces.extend([(11, inserts(30)), (12, inserts(64)), (13, Inserts { inum: OWN.inum + 1, inserts: 6 })]);
         sum.slot.destroys[UDP_FATE] = 40;
         sum.slot.destroys[2 * 5 + 1] = 32;
         sum.slot.chains[ORIGINAL][0] = 2;
@@ -176,20 +192,36 @@ mod tests {
     }
 
     fn failed(seen: &Sum) -> Vec<Signal> {
-        let verdicts = judge(seen, INUM, SAMPLED).unwrap();
+        let verdicts = judge(seen, &OWN, SAMPLED).unwrap();
         verdicts.into_iter().filter(|(_, verdict)| matches!(verdict, Verdict::Failed(_))).map(|(s, _)| s).collect()
     }
 
     #[test]
     fn what_counts_right_passes() {
-        assert_eq!(judge(&seen(), INUM, SAMPLED), Some(judged(&Verdict::Passed)));
+        assert_eq!(judge(&seen(), &OWN, SAMPLED), Some(judged(&Verdict::Passed)));
+    }
+
+    #[test]
+    fn what_is_counted_under_another_number_than_the_namespaces_fails() {
+        let mut sum = seen();
+        let own = sum.namespaces.remove(&12).unwrap();
+        sum.namespaces.insert(14, own);
+        assert_eq!(failed(&sum), [Signal::Inserts]);
+        // By inum, where the kernel has no cookies; by any, where it has them and does not tell.
+        for (id, cookie) in [(u64::from(OWN.inum), None), (u64::from(OWN.inum), Some(12)), (14, None)] {
+            let mut sum = seen();
+            sum.namespaces.retain(|id, _| *id == 13);
+            sum.namespaces.insert(id, own);
+            assert_eq!(judge(&sum, &Own { cookie, ..OWN }, SAMPLED), Some(judged(&Verdict::Passed)), "{id}");
+        }
     }
 
     #[test]
     fn one_insert_too_few_or_too_many_fails() {
         for inserts in [0, 63, 65] {
             let mut sum = seen();
-            sum.namespaces.insert(INUM, inserts);
+            sum.namespaces.get_mut(&12).unwrap().inserts = inserts;
+            sum.inserts = 36 + inserts;
             assert_eq!(failed(&sum), [Signal::Inserts], "{inserts}");
         }
     }
@@ -218,9 +250,11 @@ mod tests {
 
     #[test]
     fn a_namespace_in_anothers_place_proves_nothing() {
-        let mut sum = seen();
-        sum.namespaces.remove(&INUM);
-        sum.slot.other_namespaces = 64;
-        assert_eq!(judge(&sum, INUM, SAMPLED), None);
+        for inserts in [0, 1, 63] {
+            let mut sum = seen();
+            // The others are among the others.
+            sum.namespaces.get_mut(&12).unwrap().inserts = inserts;
+            assert_eq!((judge(&sum, &OWN, SAMPLED), sum.other()), (None, 64 - inserts));
+        }
     }
 }

@@ -8,8 +8,9 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
 
-use guard_ebpf::Slot;
+use guard_ebpf::{Namespace, Slot};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::Error;
@@ -61,11 +62,28 @@ impl Slots {
         for cpu in 0..self.slots {
             // SAFETY: inside the mapping, which holds `slots` slots and lives as long as `self`.
             let slot = unsafe { self.first.cast::<Slot>().add(cpu) };
-            // SAFETY: as above. Volatile: the kernel writes it meanwhile, whole words at a time.
-            let slot = unsafe { slot.as_ptr().read_volatile() };
-            sum.add(&slot);
+            // SAFETY: as above.
+            sum.add(&unsafe { Self::read(slot.as_ptr()) });
         }
         sum
+    }
+
+    /// One CPU's slot, read again where a place went to another namespace meanwhile: inserts could be taken for
+    /// another one's. So many inserts are between two such changes that this comes to an end.
+    ///
+    /// # Safety
+    /// `slot` must be valid for reads. The kernel may write it meanwhile, whole words at a time.
+    unsafe fn read(slot: *const Slot) -> Slot {
+        let owners = |slot: &Slot| slot.namespaces.map(|place| (place.id, place.inum, place.before));
+        loop {
+            // SAFETY: the caller's promise. Volatile, because it changes.
+            let read = unsafe { slot.read_volatile() };
+            fence(Ordering::Acquire);
+            // SAFETY: as above.
+            if owners(&read) == owners(&unsafe { slot.read_volatile() }) {
+                return read;
+            }
+        }
     }
 
     fn bytes(slots: usize) -> io::Result<NonZeroUsize> {
@@ -84,44 +102,63 @@ impl Drop for Slots {
 
 /// Sums over all CPUs.
 pub struct Sum {
-    /// All counters but those by namespace.
+    /// All counters but those of inserts.
     pub slot: Slot,
-    /// Inserts by network namespace (`ns.inum`).
-    pub namespaces: BTreeMap<u32, u64>,
+    /// All inserts: each is one of some namespace.
+    pub inserts: u64,
+    /// Inserts by network namespace, each since it has its places: by [`Namespace::id`].
+    pub namespaces: BTreeMap<u64, Inserts>,
+}
+
+/// Inserts of one network namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inserts {
+    /// `ns.inum`
+    pub inum: u32,
+    /// How many.
+    pub inserts: u64,
 }
 
 impl Default for Sum {
     fn default() -> Self {
         // SAFETY: plain integers; all zero is valid.
-        Self { slot: unsafe { std::mem::zeroed() }, namespaces: BTreeMap::new() }
+        Self { slot: unsafe { std::mem::zeroed() }, inserts: 0, namespaces: BTreeMap::new() }
     }
 }
 
 impl Sum {
-    /// All inserts: each is one of some namespace.
-    pub fn inserts(&self) -> u64 {
-        self.namespaces.values().fold(self.slot.other_namespaces, |sum, inserts| sum.saturating_add(*inserts))
+    /// Inserts that are no namespace's among `namespaces`.
+    pub fn other(&self) -> u64 {
+        self.namespaces.values().fold(self.inserts, |rest, namespace| rest.saturating_sub(namespace.inserts))
     }
 
-    /// What was counted since an earlier reading; namespaces without an insert since are left out.
+    /// What was counted since an earlier reading; namespaces without an insert since are left out. One that has lost a place
+    /// meanwhile shows fewer than it made, never more; the rest is among [`Self::other`].
     pub fn since(mut self, earlier: &Self) -> Self {
         each(&mut self.slot, &earlier.slot, u64::saturating_sub);
-        for (inum, inserts) in &mut self.namespaces {
-            *inserts = inserts.saturating_sub(earlier.namespaces.get(inum).copied().unwrap_or(0));
+        self.inserts = self.inserts.saturating_sub(earlier.inserts);
+        for (id, namespace) in &mut self.namespaces {
+            let before = earlier.namespaces.get(id).map_or(0, |earlier| earlier.inserts);
+            namespace.inserts = namespace.inserts.saturating_sub(before);
         }
-        self.namespaces.retain(|_, inserts| *inserts > 0);
+        self.namespaces.retain(|_, namespace| namespace.inserts > 0);
         self
     }
 
     fn add(&mut self, slot: &Slot) {
         each(&mut self.slot, slot, u64::saturating_add);
-        for namespace in slot.namespaces.iter().filter(|namespace| namespace.inum != 0) {
-            *self.namespaces.entry(namespace.inum).or_default() += namespace.inserts;
+        self.inserts = self.inserts.saturating_add(slot.other_namespaces);
+        // What no namespace's number led to was not counted for one: the self-test is to see that.
+        for place in slot.namespaces.iter().filter(|place| place.id != 0) {
+            let Namespace { id, inserts, before, inum, .. } = *place;
+            self.inserts = self.inserts.saturating_add(inserts);
+            let namespace = self.namespaces.entry(id).or_insert(Inserts { inum, inserts: 0 });
+            namespace.inserts = namespace.inserts.saturating_add(inserts.saturating_sub(before));
         }
     }
 }
 
-/// Joins each counter of one slot with another's; namespaces are not among them.
+/// Joins each counter of one slot with another's; inserts are not among them.
 fn each(to: &mut Slot, from: &Slot, join: impl Fn(u64, u64) -> u64) {
     let single = [
         (&mut to.reply_only_destroys, from.reply_only_destroys),
@@ -131,7 +168,6 @@ fn each(to: &mut Slot, from: &Slot, join: impl Fn(u64, u64) -> u64) {
         (&mut to.clashes_resolved, from.clashes_resolved),
         (&mut to.reply_only_inserts, from.reply_only_inserts),
         (&mut to.strayed, from.strayed),
-        (&mut to.other_namespaces, from.other_namespaces),
     ];
     let destroys = to.destroys.iter_mut().zip(from.destroys);
     let chains = to.chains.iter_mut().flatten().zip(from.chains.into_iter().flatten());
@@ -146,6 +182,57 @@ unsafe impl Send for Slots {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Inserts by the owner at a place, and those before it.
+    fn place(id: u64, inum: u32, inserts: u64, before: u64) -> Namespace {
+        Namespace { id, inum, inserts: inserts + before, before, seen: 0, contenders: 0 }
+    }
+
+    fn sum(cpus: &[&[Namespace]], other: u64) -> Sum {
+        let mut sum = Sum::default();
+        for places in cpus {
+            let mut slot = Sum::default().slot;
+            slot.namespaces[..places.len()].copy_from_slice(places);
+            slot.other_namespaces = other;
+            sum.add(&slot);
+        }
+        sum
+    }
+
+    fn told(sum: &Sum) -> Vec<(u64, u32, u64)> {
+        sum.namespaces.iter().map(|(id, namespace)| (*id, namespace.inum, namespace.inserts)).collect()
+    }
+
+    #[test]
+    fn inserts_of_a_namespace_are_summed_over_cpus_and_those_before_it_are_others() {
+        let sum = sum(&[&[place(65, 7, 10, 0), place(2, 8, 5, 100)], &[place(1, 6, 3, 0), place(2, 8, 1, 0)]], 4);
+        assert_eq!(told(&sum), [(1, 6, 3), (2, 8, 6), (65, 7, 10)]);
+        assert_eq!((sum.inserts, sum.other()), (127, 108));
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_makes_no_one_namespace_of_two() {
+        let sum = sum(&[&[place(1, 7, 10, 0), place(2, 7, 3, 0)]], 0);
+        assert_eq!(told(&sum), [(1, 7, 10), (2, 7, 3)]);
+    }
+
+    #[test]
+    fn no_insert_is_lost_and_none_is_another_namespaces_when_places_change_hands() {
+        let earlier = || sum(&[&[place(1, 7, 10, 0), place(2, 8, 20, 5)]], 3);
+        // The first place went to namespace 65; the second to 66 and back.
+        let later = || sum(&[&[place(65, 9, 4, 12), place(2, 8, 6, 40)]], 70);
+        let seen = later().since(&earlier());
+        assert_eq!(told(&seen), [(65, 9, 4)]);
+        assert_eq!((seen.inserts, seen.other()), (12 + 4 + 40 + 6 + 70 - (10 + 25 + 3), 90));
+        // Nothing came: nothing is told.
+        let seen = later().since(&later());
+        assert_eq!((told(&seen), seen.inserts, seen.other()), (vec![], 0, 0));
+    }
+
+    #[test]
+    fn what_led_to_no_number_is_missing() {
+        assert_eq!(sum(&[&[place(0, 0, 10, 0)]], 3).inserts, 3);
+    }
 
     fn room_for(possible: &str) -> Option<usize> {
         let root = tempfile::tempdir().unwrap();

@@ -17,8 +17,8 @@ use nix::time::{ClockId, clock_gettime};
 pub use census::{Census, InState};
 pub use error::Error;
 pub use sample::{
-    CHAIN_LENGTHS, Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, Sample,
-    StatTotals, Statistics, TableFull, TableReading,
+    CHAIN_LENGTHS, Chains, Clashes, Destroys, HookTotals, Memory, NamespaceInserts, Namespaces, RefusedFlow,
+    ResizeEvent, Sample, StatTotals, Statistics, TableFull, TableReading,
 };
 
 pub use timeouts::{Timeout, Timeouts};

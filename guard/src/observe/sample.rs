@@ -1,6 +1,5 @@
 //! What one tick reads. One shape, whatever back end supplied it.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -167,10 +166,22 @@ pub struct HookTotals {
 /// Inserts by network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespaces {
-    /// By the namespace's inode number, as `/proc/PID/ns/net` shows it.
-    pub inserts: BTreeMap<u32, u64>,
-    /// Inserts in namespaces that met another one in its place and could not be told apart.
+    /// Those that were told apart, each once.
+    pub each: Vec<NamespaceInserts>,
+    /// All other inserts: in namespaces that met another one in its place, or have lost theirs to another one.
     pub other: u64,
+}
+
+/// One network namespace. A new one may have the inode number of one that is gone; both are told then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceInserts {
+    /// Its inode number, as `/proc/PID/ns/net` shows it.
+    pub inode: u32,
+    /// Its number that no other has until the next boot (`SO_NETNS_COOKIE`); `None` before Linux 5.12, where namespaces of one
+    /// inode number are not told apart.
+    pub cookie: Option<u64>,
+    /// Entries inserted since it has its place on each CPU. Falls when it loses one.
+    pub inserts: u64,
 }
 
 /// Other entries found in the chains of the inserts that were walked: index = length, value = chains.

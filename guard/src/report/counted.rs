@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::observe::{Destroys, HookTotals, Namespaces, RefusedFlow};
+use crate::observe::{Destroys, HookTotals, NamespaceInserts, Namespaces, RefusedFlow};
 
 /// `enum tcp_conntrack` (include/uapi/linux/netfilter/nf_conntrack_tcp.h), as `conntrack -L` shows them.
 const TCP_STATES: [&str; 10] = [
@@ -60,16 +60,19 @@ pub struct Counted {
 pub struct InsertsByNamespace {
     /// Each that could be told apart, most inserts first.
     pub namespaces: Vec<Namespace>,
-    /// In namespaces that share a place in the kernel half's array with another.
+    /// In namespaces that share a place in the kernel half's array with another, or have lost theirs to another.
     pub other: u64,
 }
 
-/// One network namespace.
+/// One network namespace. A new one may have the inode number of one that is gone; they differ by their cookies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Its inode number, as `/proc/PID/ns/net` and `lsns` show it.
     pub inode: u32,
-    /// Entries inserted.
+    /// Its number that no other has until the next boot (`SO_NETNS_COOKIE`). `null` before Linux 5.12: there a new namespace
+    /// goes on with the count of the one that had its inode number.
+    pub cookie: Option<u64>,
+    /// Entries inserted since it has its place in the kernel half's array.
     pub inserts: u64,
 }
 
@@ -133,8 +136,9 @@ impl Counted {
 }
 
 fn by_namespace(found: &Namespaces) -> InsertsByNamespace {
-    let each = found.inserts.iter().map(|(inode, inserts)| Namespace { inode: *inode, inserts: *inserts });
-    let mut namespaces: Vec<_> = each.collect();
+    let namespace =
+        |found: &NamespaceInserts| Namespace { inode: found.inode, cookie: found.cookie, inserts: found.inserts };
+    let mut namespaces: Vec<_> = found.each.iter().map(namespace).collect();
     namespaces.sort_by_key(|namespace| std::cmp::Reverse(namespace.inserts));
     InsertsByNamespace { namespaces, other: found.other }
 }

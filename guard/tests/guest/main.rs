@@ -16,6 +16,7 @@ mod kernel;
 mod leak;
 mod lockdown;
 mod module;
+mod namespaces;
 mod pause;
 mod recorded;
 mod reload;

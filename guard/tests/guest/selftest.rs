@@ -34,7 +34,7 @@ fn it_passes_and_leaves_no_namespace_and_no_count() {
         let totals = hooks.read();
         assert_eq!(totals.inserts, Some(0));
         assert_eq!(totals.destroys.unwrap().all(), 0);
-        assert!(totals.namespaces.unwrap().inserts.is_empty());
+        assert!(totals.namespaces.unwrap().each.is_empty());
         assert_eq!(totals.chains.unwrap().original.iter().sum::<u64>(), 0);
     }
     eventually("the namespaces are gone", Duration::from_secs(10), || (next_namespace() <= before).then_some(()));

@@ -90,6 +90,21 @@ fn a_member_of_an_anonymous_struct_is_found_as_in_c() {
 }
 
 #[test]
+fn a_number_is_told_from_what_is_as_large() {
+    assert!(split().is_number("node", &["next"], 8));
+    assert!(!split().is_number("node", &["next"], 4));
+    assert!(!split().is_number("node", &["prev"], 8));
+    // A struct around a number, as atomic64_t is one.
+    let mut btf = Writer::new(0);
+    btf.ty("int", KIND_INT, 0, 8, &[64]);
+    btf.structure("atomic", 8, &[("counter", 1, 0)]);
+    btf.structure("net", 16, &[("cookie", 2, 64)]);
+    let btf = Btf::parse(file(&btf.finish()), None).unwrap();
+    assert!(!btf.is_number("net", &["cookie"], 8));
+    assert!(btf.is_number("net", &["cookie", "counter"], 8));
+}
+
+#[test]
 fn what_is_not_there_is_named() {
     let moved = split().offset("conn", &["hashes", "1", "node", "prev"]).unwrap_err();
     assert!(moved.to_string().contains("conn") && moved.to_string().contains("hashes.1.node.prev"), "{moved}");

@@ -5,8 +5,8 @@ use super::*;
 use crate::kernel::{BackEnd, Signal};
 use crate::model::{ChainStats, Doubt, InState, Load};
 use crate::observe::{
-    Census, Chains, Clashes, Destroys, HookTotals, Memory, Namespaces, RefusedFlow, ResizeEvent, StatTotals,
-    Statistics, TableFull, TableReading, Timeout,
+    Census, Chains, Clashes, Destroys, HookTotals, Memory, NamespaceInserts, Namespaces, RefusedFlow, ResizeEvent,
+    StatTotals, Statistics, TableFull, TableReading, Timeout,
 };
 use crate::policy::{Expectation, Expected, Phase, Range, Rule, Settled, Standing};
 use crate::report::Source;
@@ -97,6 +97,7 @@ fn came() -> Settled {
 fn totals() -> HookTotals {
     let inserts = [(4_026_531_840, 912_345), (4_026_532_201, 50_123), (4_026_532_302, 700), (4_026_532_403, 60)];
     let more = [(4_026_532_504, 5), (4_026_532_605, 4)];
+    let namespace = |((inode, inserts), cookie)| NamespaceInserts { inode, cookie: Some(cookie), inserts };
     let mut destroys = Destroys { udp: [65_432, 9_000], icmp: [12, 0], reply_only: 3, ..Destroys::default() };
     destroys.tcp[7] = [0, 812_345];
     destroys.tcp[1] = [70_000, 0];
@@ -121,7 +122,10 @@ fn totals() -> HookTotals {
     };
     HookTotals {
         inserts: Some(963_240),
-        namespaces: Some(Namespaces { inserts: inserts.into_iter().chain(more).collect(), other: 3 }),
+        namespaces: Some(Namespaces {
+            each: inserts.into_iter().chain(more).zip(1..).map(namespace).collect(),
+            other: 3,
+        }),
         chains: Some(Chains { one_in: 64, ..Chains::default() }),
         destroys: Some(destroys),
         table_full: Some(TableFull { refused: 1_234_567, made_room: 4_444 }),
@@ -319,7 +323,8 @@ fn the_json_is_what_is_documented() {
     let sources = &json["drops"]["sources"];
     assert_eq!((&sources["table_full"], &sources["clash_lost"]), (&"fentry/fexit".into(), &"fentry/fexit".into()));
     assert_eq!((&sources["chain_too_long"], &sources["invalid"]), (&"statistics".into(), &"statistics".into()));
-    assert_eq!(json["counted"]["namespaces"]["namespaces"][0]["inode"], 4_026_531_840_u64);
+    let namespace = &json["counted"]["namespaces"]["namespaces"][0];
+    assert_eq!((&namespace["inode"], &namespace["cookie"]), (&4_026_531_840_u64.into(), &1.into()));
     assert_eq!(json["counted"]["ends"][0]["last_state"], "TIME_WAIT");
     assert_eq!(json["counted"]["one_in"], 64);
     assert_eq!(json["counted"]["refused"][0]["flows"], 4_001);
