@@ -215,7 +215,7 @@ fn make_maps(object: &mut Object, slots: usize, log: bool) -> Result<Vec<(String
 }
 
 /// The object has room for one slot. Some kernels, 5.10 among them, make no value of more than 4 MiB, which is a slot for
-/// each of 1,024 CPUs; on a larger machine they answer with E2BIG.
+/// each of 512 CPUs; on a larger machine they answer with E2BIG.
 fn make_room(definition: &mut aya_obj::Map, slots: usize) {
     definition.set_value_size(u32::try_from(slots * size_of::<Slot>()).unwrap_or(u32::MAX));
 }

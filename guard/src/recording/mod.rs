@@ -25,7 +25,7 @@ use crate::policy::Host;
 use crate::priority;
 
 /// Of the format.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// What every recording begins with.
 const FORMAT: &str = "conntrack-guard recording";
 /// The folder of the state directory that holds the last hour.
