@@ -57,16 +57,21 @@ struct Written(Box<UnsafeCell<Slot>>);
 // SAFETY: as with the kernel's: one writes whole words and one reads, both volatile.
 unsafe impl Sync for Written {}
 
+impl Written {
+    fn slot(&self) -> *mut Slot {
+        self.0.get()
+    }
+}
+
 #[test]
 fn a_place_that_changes_hands_while_it_is_read_is_no_mixture() {
     const OWNERS: u32 = 20_000;
     let slot = Written(Box::new(UnsafeCell::new(Sum::default().slot)));
-    let slot = &slot;
     let finished = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             // SAFETY: a field of a slot that outlives this thread.
-            let place = unsafe { &raw mut (*slot.0.get()).namespaces[40] };
+            let place = unsafe { &raw mut (*slot.slot()).namespaces[40] };
             for owner in 1..=OWNERS {
                 // SAFETY: as above. In the order of the programs.
                 unsafe {
@@ -84,7 +89,7 @@ fn a_place_that_changes_hands_while_it_is_read_is_no_mixture() {
         while !finished.load(Ordering::Relaxed) {
             let mut sum = Sum::default();
             // SAFETY: as above.
-            sum.add(&unsafe { Slots::read(slot.0.get()) });
+            sum.add(&unsafe { Slots::read(slot.slot()) });
             assert!(inserts <= sum.inserts, "{inserts} {}", sum.inserts);
             inserts = sum.inserts;
             for (id, found) in &sum.namespaces {
