@@ -4,11 +4,11 @@
 //! of its own.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use std::{fs, thread};
 
 use conntrack_guard::kernel::{BackEnd, Hooks, Options, Walk};
@@ -16,7 +16,7 @@ use conntrack_guard::observe::{NamespaceInserts, Namespaces};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 
-use crate::kernel::{Table, eventually, run};
+use crate::kernel::{Table, run};
 
 /// More than twice as many as there are places on a CPU.
 const MANY: usize = 150;
@@ -33,15 +33,17 @@ struct Gone {
     cookie: Option<u64>,
 }
 
-/// Makes a namespace, so many entries in it, and lets it go.
-fn come_and_go(entries: u64) -> Gone {
-    let work = move || {
+/// Makes a namespace and so many entries in it, and lets it go where it has a cookie. Where it has none it stays, so that
+/// the next one gets a number of its own.
+fn come_and_go(entries: u64, kept: &mut Vec<File>) -> Gone {
+    let work = || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let gone = Gone { inode: own_inode(), cookie: own_cookie() };
         insert(entries);
+        kept.extend(gone.cookie.is_none().then(|| File::open("/proc/thread-self/ns/net").unwrap()));
         gone
     };
-    thread::spawn(work).join().unwrap()
+    thread::scope(|scope| scope.spawn(work).join().unwrap())
 }
 
 fn own_inode() -> u32 {
@@ -95,20 +97,21 @@ fn many(back_end: BackEnd) {
     let _table = Table::with(262_144, 16_384);
     let mut hooks = Hooks::attach(Options { back_end: Some(back_end), walk: Walk::Sampled, log: false }).unwrap();
 
-    let gone: Vec<Gone> = (0..MANY).map(|_| come_and_go(FEW)).collect();
+    let mut kept = Vec::new();
+    let gone: Vec<Gone> = (0..MANY).map(|_| come_and_go(FEW, &mut kept)).collect();
     let mut made = MANY as u64 * FEW;
     let namespaces = read(&mut hooks, made);
     let inodes: HashSet<u32> = gone.iter().map(|gone| gone.inode).collect();
     let by_cookie = gone[0].cookie.is_some();
     println!("{} inode numbers of {MANY}; {} told, {} others'", inodes.len(), namespaces.each.len(), namespaces.other);
+    // Each that is told has its own inserts, whoever had its inode number before.
+    for own in &gone {
+        let inserts = told(&namespaces, own).map(|found| found.inserts);
+        assert!(inserts.is_none_or(|inserts| inserts == FEW), "{own:?}: {inserts:?}");
+    }
+    assert_eq!(inodes.len() < MANY, by_cookie, "inode numbers are used again, where those that had them are gone");
     if by_cookie {
-        // Each that is told has its own inserts, whoever had its inode number before.
-        assert!(inodes.len() < MANY, "no inode number was used again");
-        for own in &gone {
-            let inserts = told(&namespaces, own).map(|found| found.inserts);
-            assert!(inserts.is_none_or(|inserts| inserts == FEW), "{own:?}: {inserts:?}");
-        }
-        let found = namespaces.each.iter().filter(|found| gone.iter().any(|own| Some(own.inode) == Some(found.inode)));
+        let found = namespaces.each.iter().filter(|found| gone.iter().any(|own| own.inode == found.inode));
         let mut numbers = HashSet::new();
         let again = found.filter(|found| !numbers.insert(found.inode)).count();
         assert!(again > 0, "no two that are told have the same inode number");
@@ -116,11 +119,8 @@ fn many(back_end: BackEnd) {
 
     // All places are taken by those that are gone, and still the late one gets one: from its 64th insert on, or before.
     for _ in 0..3 {
-        let own = eventually("a namespace with a number of its own", Duration::from_secs(20), || {
-            let own = come_and_go(LATE);
-            made += LATE;
-            (by_cookie || !inodes.contains(&own.inode)).then_some(own)
-        });
+        let own = come_and_go(LATE, &mut kept);
+        made += LATE;
         let namespaces = read(&mut hooks, made);
         let inserts = told(&namespaces, &own).unwrap_or_else(|| panic!("{own:?} is not told: {namespaces:?}")).inserts;
         println!("{own:?}: {inserts} of {LATE}");
