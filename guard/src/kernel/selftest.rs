@@ -179,8 +179,7 @@ mod tests {
 
     /// What a kernel counts on which all is well, other traffic included.
     fn seen() -> Sum {
-        let mut sum = Sum::default();
-        sum.inserts = 100;
+        let mut sum = Sum { inserts: 100, ..Sum::default() };
         // Of the other one that has the inum, this one's predecessor, nothing is taken for it.
         let inserts = |inserts| Inserts { inum: OWN.inum, inserts };
         sum.namespaces.extend([(11, inserts(30)), (12, inserts(64)), (13, Inserts { inum: OWN.inum + 1, inserts: 6 })]);

@@ -1,5 +1,7 @@
 //! What the slots add up to, and what a reading makes of them while they change.
 
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "a field's place and its use are one step with one reason")]
+
 use std::cell::UnsafeCell;
 use std::sync::atomic::AtomicBool;
 
