@@ -1,18 +1,19 @@
 //! The figures of loads, side by side: one column a load.
 
-use bench::churn::Failure;
+use bench::load::{Failure, Outcome};
 
 use crate::table::{Table, grouped, short};
 use crate::watch::Observed;
 
 /// Causes of failed connections, in the order in which they are shown; one that never came has no row.
-const FAILURES: [Failure; 8] = [
+const FAILURES: [Failure; 9] = [
     Failure::ConnectTimeout,
     Failure::Refused,
     Failure::Reset,
     Failure::Unreachable,
     Failure::RequestTimeout,
     Failure::ShortReply,
+    Failure::Unanswered,
     Failure::TooMany,
     Failure::Local,
 ];
@@ -28,15 +29,33 @@ pub(crate) fn table(loads: &[(&str, &Observed)]) -> String {
     };
     row("connections made", &|load| grouped(load.outcome.made));
     row("connections failed", &|load| grouped(load.outcome.failures()));
+    failures(&mut table, &loads.iter().map(|(_, load)| &load.outcome).collect::<Vec<_>>());
+    let mut row = |name: &str, cell: &dyn Fn(&Observed) -> String| {
+        table.row(name, loads.iter().map(|(_, observed)| cell(observed)));
+    };
+    row("connect latency (if connected), p50", &|load| short(load.outcome.connect.at(0.5)));
+    row("connect latency (if connected), p99", &|load| short(load.outcome.connect.at(0.99)));
+    row("connect latency (if connected), longest", &|load| short(load.outcome.connect.max()));
+    kernel(&mut table, &loads.iter().map(|(_, load)| *load).collect::<Vec<_>>());
+    table.row("started later than scheduled, p99", loads.iter().map(|(_, load)| short(load.outcome.lateness.at(0.99))));
+    table.render()
+}
+
+/// A row for each cause that came at all.
+pub(crate) fn failures(table: &mut Table, outcomes: &[&Outcome]) {
     for failure in FAILURES {
-        let count = |load: &Observed| load.outcome.failed.get(&failure).copied().unwrap_or(0);
-        if loads.iter().any(|(_, load)| count(load) > 0) {
-            row(&format!("  {}", failure.words()), &|load| grouped(count(load)));
+        let counts = || outcomes.iter().map(|outcome| outcome.failed.get(&failure).copied().unwrap_or(0));
+        if counts().any(|count| count > 0) {
+            table.row(&format!("  {}", failure.words()), counts().map(grouped));
         }
     }
-    row("connect latency (if connected), p50", &|load| short(load.outcome.connect.p50));
-    row("connect latency (if connected), p99", &|load| short(load.outcome.connect.p99));
-    row("connect latency (if connected), longest", &|load| short(load.outcome.connect.max));
+}
+
+/// What the kernel says.
+pub(crate) fn kernel<O>(table: &mut Table, loads: &[&Observed<O>]) {
+    let mut row = |name: &str, cell: &dyn Fn(&Observed<O>) -> String| {
+        table.row(name, loads.iter().map(|observed| cell(observed)));
+    };
     row("new flows dropped (a retry counts again)", &|load| grouped(load.drops.new_flows()));
     row("  table full", &|load| grouped(load.drops.table_full));
     row("  chain too long", &|load| grouped(load.drops.chain_too_long));
@@ -45,6 +64,4 @@ pub(crate) fn table(loads: &[(&str, &Observed)]) -> String {
     row("peak entries", &|load| grouped(load.peak_entries));
     row("nf_conntrack_max at the end", &|load| grouped(load.at_end.max));
     row("nf_conntrack_buckets at the end", &|load| grouped(load.at_end.buckets));
-    row("started later than scheduled, p99", &|load| short(load.outcome.lateness.p99));
-    table.render()
 }

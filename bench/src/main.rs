@@ -8,6 +8,7 @@ mod hooks;
 mod idle;
 mod put_back;
 mod reaction;
+mod run_command;
 mod signals;
 mod start;
 mod table;
@@ -15,6 +16,7 @@ mod watch;
 
 use std::process::ExitCode;
 
+use bench::scenario;
 use clap::{Parser, Subcommand};
 
 /// Connection churn for conntrack tables. Makes its own network namespaces; needs root, best in a guest.
@@ -29,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Real TCP connections (connect, request, reply, close) through this kernel's table as it is
     Churn(churn_command::Arguments),
+    /// A scenario, from a file or one that comes with the program, through this kernel's table as it is
+    Run(run_command::Arguments),
     /// The stock kernel and the guard under the same load, side by side; for a guest: `cargo xtask demo`
     Demo(demo::Arguments),
     /// What watching costs a new flow, in counted instructions; for a guest: `cargo xtask bench hooks`
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = signals::catch().and_then(|stop| match arguments.command {
         Command::Churn(arguments) => churn_command::run(&arguments, stop),
+        Command::Run(arguments) => run_command::run(&arguments, stop),
         Command::Demo(arguments) => demo::run(&arguments, stop),
         Command::Hooks(arguments) => hooks::run(&arguments, stop),
         Command::Reaction(arguments) => reaction::run(&arguments, stop),
@@ -52,8 +57,17 @@ fn main() -> ExitCode {
         Command::Start(arguments) => start::run(&arguments, stop),
     });
     outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::from(if refused(&error) { 3 } else { 1 })
+        if error.is::<scenario::Errors>() {
+            // Each line names its file already.
+            eprintln!("{error}");
+        } else {
+            eprintln!("error: {error:#}");
+        }
+        ExitCode::from(match &error {
+            error if error.is::<scenario::Errors>() => 2,
+            error if refused(error) => 3,
+            _ => 1,
+        })
     })
 }
 

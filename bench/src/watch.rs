@@ -18,11 +18,11 @@ const SAMPLE: Duration = Duration::from_millis(100);
 /// How often a line of progress is printed.
 const LINE: Duration = Duration::from_secs(2);
 
-/// What a load did to the table.
+/// What a load, or a scenario, did to the table.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Observed {
-    /// What became of the connections.
-    pub outcome: Outcome,
+pub(crate) struct Observed<O = Outcome> {
+    /// What became of it.
+    pub outcome: O,
     /// What the kernel dropped and evicted during the load.
     pub drops: Drops,
     /// The most entries seen in the table.
@@ -35,14 +35,32 @@ pub(crate) struct Observed {
     pub at_end: Settings,
 }
 
+/// What a line of progress says of the load itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sums {
+    pub made: u64,
+    pub failed: u64,
+    pub open: u64,
+}
+
 /// Runs `churn` to its end, handing a line of progress to `show` every other second.
 pub(crate) fn load(churn: &Churn, topology: &Topology, stop: &AtomicBool, show: impl Fn(&str)) -> Result<Observed> {
     let progress = Arc::new(Progress::default());
+    let sums = || Sums { made: progress.made(), failed: progress.failed(), open: progress.open() };
+    observe(|| churn.run(topology, &progress, stop), sums, show)
+}
+
+/// Runs `work` to its end and watches the table.
+pub(crate) fn observe<O: Send>(
+    work: impl FnOnce() -> Result<O> + Send,
+    sums: impl Fn() -> Sums,
+    show: impl Fn(&str),
+) -> Result<Observed<O>> {
     let before = Statistics::read()?;
     let settings = Settings::read()?;
     let (mut lowest, mut highest, mut peak_entries) = (settings, settings, 0);
-    let outcome = thread::scope(|scope| -> Result<Outcome> {
-        let running = scope.spawn(|| churn.run(topology, &progress, stop));
+    let outcome = thread::scope(|scope| -> Result<O> {
+        let running = scope.spawn(work);
         let start = Instant::now();
         let mut next_line = LINE;
         while !running.is_finished() {
@@ -54,7 +72,7 @@ pub(crate) fn load(churn: &Churn, topology: &Topology, stop: &AtomicBool, show: 
             if start.elapsed() >= next_line {
                 next_line += LINE;
                 let drops = Statistics::read()?.drops_since(&before);
-                show(&line(start.elapsed(), &progress, entries, now, drops));
+                show(&line(start.elapsed(), sums(), entries, now, drops));
             }
         }
         running.join().map_err(|_| anyhow!("the load panicked"))?
@@ -63,13 +81,13 @@ pub(crate) fn load(churn: &Churn, topology: &Topology, stop: &AtomicBool, show: 
     Ok(Observed { outcome, drops, peak_entries, lowest, highest, at_end: Settings::read()? })
 }
 
-fn line(elapsed: Duration, progress: &Progress, entries: u64, settings: Settings, drops: Drops) -> String {
+fn line(elapsed: Duration, sums: Sums, entries: u64, settings: Settings, drops: Drops) -> String {
     format!(
         "{:3} s  made {:>7}  failed {:>6}  open {:>5}  entries {:>7} of max {:>7}  buckets {:>7}  new flows dropped {:>6}",
         elapsed.as_secs(),
-        grouped(progress.made()),
-        grouped(progress.failed()),
-        grouped(progress.in_flight()),
+        grouped(sums.made),
+        grouped(sums.failed),
+        grouped(sums.open),
         grouped(entries),
         grouped(settings.max),
         grouped(settings.buckets),

@@ -1,9 +1,8 @@
 //! Starts the connections and counts what becomes of them.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,45 +15,73 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
-use super::REQUEST_TIMEOUT;
-use super::arrivals::Arrivals;
-use super::outcome::Recorder;
-use super::server::ADDRESS;
-use super::{CONNECT_TIMEOUT, Churn, Failure, MAX_IN_FLIGHT, Outcome, Progress, REPLY_BYTES, REQUEST_BYTES};
-use crate::netns::source;
+use super::{
+    CONNECT_TIMEOUT, Connections, End, Failure, Outcome, Pace, Progress, REPLY_BYTES, REQUEST_BYTES, REQUEST_TIMEOUT,
+};
+use crate::load::{Arrivals, Course, Rate, STOP_CHECK, SplitMix64};
+use crate::netns::Addresses;
 
-/// How often a waiting load looks whether it is to stop.
-const STOP_CHECK: Duration = Duration::from_millis(100);
 /// Late connections that are started in one go before others get their turn.
 const BATCH: u32 = 32;
+/// What a client of a closed loop waits after a failure: one that comes at once must not become a busy loop.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the connections of one load have in common; all of them run on one thread.
 struct Shared {
     progress: Arc<Progress>,
-    figures: RefCell<Figures>,
-}
-
-struct Figures {
-    failed: BTreeMap<Failure, u64>,
-    connect: Recorder,
-    lateness: Recorder,
+    figures: RefCell<Outcome>,
+    addresses: Addresses,
+    target: SocketAddr,
+    request: [u8; REQUEST_BYTES],
+    end: End,
+    hold: Duration,
+    /// When the load is over: then nothing is held any more.
+    over: Instant,
+    stopped: Cell<bool>,
 }
 
 /// Runs the load on the calling thread, in its network namespace.
-pub(super) fn run(churn: &Churn, progress: &Arc<Progress>, stop: &AtomicBool) -> Result<Outcome> {
+pub(super) fn run(
+    connections: &Connections,
+    course: &Course,
+    addresses: Addresses,
+    port: u16,
+    progress: &Arc<Progress>,
+    stop: &AtomicBool,
+) -> Result<Outcome> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(load(churn, progress, stop))
+    runtime.block_on(async {
+        let start = Instant::now();
+        let shared = Rc::new(Shared {
+            progress: Arc::clone(progress),
+            figures: RefCell::new(Outcome::new()?),
+            addresses,
+            target: addresses.target(port),
+            request: connections.request(),
+            end: connections.end,
+            hold: connections.hold,
+            over: start + course.duration,
+            stopped: Cell::new(false),
+        });
+        match &connections.pace {
+            Pace::Open(rate) => open_loop(&shared, rate, course, connections.most, start, stop).await,
+            Pace::Clients(clients) => closed_loop(&shared, *clients, course, stop).await,
+        }
+        // Every connection ends by itself, at its timeouts if need be.
+        while progress.open() > 0 && !stop.load(Ordering::Relaxed) {
+            sleep(Duration::from_millis(10)).await;
+        }
+        let figures = shared.figures.borrow().clone();
+        Ok(Outcome { started: progress.started(), made: progress.made(), elapsed: start.elapsed(), ..figures })
+    })
 }
 
-async fn load(churn: &Churn, progress: &Arc<Progress>, stop: &AtomicBool) -> Result<Outcome> {
-    let figures = Figures { failed: BTreeMap::new(), connect: Recorder::new()?, lateness: Recorder::new()? };
-    let shared = Rc::new(Shared { progress: Arc::clone(progress), figures: RefCell::new(figures) });
-    let start = Instant::now();
+async fn open_loop(shared: &Rc<Shared>, rate: &Rate, course: &Course, most: u64, start: Instant, stop: &AtomicBool) {
     let mut in_a_row = 0;
-    for arrival in Arrivals::new(churn) {
+    for arrival in Arrivals::new(rate, course.duration, course.sources, course.seed) {
         let due = start + arrival.at;
         if !wait_until(due, stop).await {
-            break;
+            return;
         }
         if due.elapsed() > Duration::from_millis(1) && in_a_row < BATCH {
             in_a_row += 1;
@@ -63,31 +90,34 @@ async fn load(churn: &Churn, progress: &Arc<Progress>, stop: &AtomicBool) -> Res
             tokio::task::yield_now().await;
         }
         shared.figures.borrow_mut().lateness.record(due.elapsed());
-        let in_flight = progress.in_flight();
-        progress.started.fetch_add(1, Ordering::Relaxed);
-        if in_flight >= MAX_IN_FLIGHT {
+        let open = shared.progress.open();
+        shared.progress.start(1);
+        if open >= most {
             shared.count(Err(Failure::TooMany));
             continue;
         }
-        let shared = Rc::clone(&shared);
+        let shared = Rc::clone(shared);
         tokio::task::spawn_local(async move {
-            let outcome = connection(&shared, arrival.source).await;
-            shared.count(outcome);
+            connection(&shared, arrival.source).await;
         });
     }
-    // Every connection ends by itself, at its timeouts if need be.
-    while progress.in_flight() > 0 && !stop.load(Ordering::Relaxed) {
-        sleep(Duration::from_millis(10)).await;
+}
+
+async fn closed_loop(shared: &Rc<Shared>, clients: u32, course: &Course, stop: &AtomicBool) {
+    for client in 0..clients {
+        let (shared, sources) = (Rc::clone(shared), course.sources);
+        let mut random = SplitMix64(SplitMix64(course.seed ^ u64::from(client)).next());
+        tokio::task::spawn_local(async move {
+            while !shared.stopped.get() && Instant::now() < shared.over {
+                shared.progress.start(1);
+                if !connection(&shared, random.below(sources)).await {
+                    sleep(PAUSE).await;
+                }
+            }
+        });
     }
-    let figures = shared.figures.borrow();
-    Ok(Outcome {
-        started: progress.started(),
-        made: progress.made(),
-        failed: figures.failed.clone(),
-        connect: figures.connect.summary(),
-        lateness: figures.lateness.summary(),
-        elapsed: start.elapsed(),
-    })
+    wait_until(shared.over, stop).await;
+    shared.stopped.set(true);
 }
 
 /// False when the load is to stop.
@@ -105,52 +135,89 @@ async fn wait_until(due: Instant, stop: &AtomicBool) -> bool {
 impl Shared {
     fn count(&self, outcome: Result<(), Failure>) {
         match outcome {
-            Ok(()) => {
-                self.progress.made.fetch_add(1, Ordering::Relaxed);
-            }
+            Ok(()) => self.progress.make(1),
             Err(failure) => {
                 *self.figures.borrow_mut().failed.entry(failure).or_default() += 1;
-                self.progress.failed.fetch_add(1, Ordering::Relaxed);
+                self.progress.fail(1);
             }
         }
     }
 }
 
-/// One connection: connect, request, reply, close.
-async fn connection(shared: &Shared, from: u32) -> Result<(), Failure> {
-    let socket = socket(from).map_err(|error| Failure::from(&error))?;
+/// One connection from connect to close; whether its reply came.
+async fn connection(shared: &Shared, from: u32) -> bool {
+    match reply(shared, from).await {
+        Ok(stream) => {
+            let held = (!shared.hold.is_zero()).then(|| shared.progress.hold());
+            shared.count(Ok(()));
+            end(shared, stream).await;
+            drop(held);
+            true
+        }
+        Err(failure) => {
+            shared.count(Err(failure));
+            false
+        }
+    }
+}
+
+/// Connect, request, reply.
+async fn reply(shared: &Shared, from: u32) -> Result<TcpStream, Failure> {
+    let socket = socket(shared.addresses.source(from)).map_err(|error| Failure::from(&error))?;
     let start = Instant::now();
-    let mut stream = timeout_at(start + CONNECT_TIMEOUT, socket.connect(ADDRESS.into()))
+    let mut stream = timeout_at(start + CONNECT_TIMEOUT, socket.connect(shared.target))
         .await
         .map_err(|_| Failure::ConnectTimeout)?
         .map_err(|error| Failure::from(&error))?;
     shared.figures.borrow_mut().connect.record(start.elapsed());
-    match timeout(REQUEST_TIMEOUT, request(&mut stream)).await {
-        Err(_) => Err(Failure::RequestTimeout),
+    let start = Instant::now();
+    match timeout(REQUEST_TIMEOUT, request(shared, &mut stream)).await {
+        Err(_) => return Err(Failure::RequestTimeout),
         // A connection that stood and then timed out in the kernel is a request that failed.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => Err(Failure::RequestTimeout),
-        Ok(outcome) => outcome.map_err(|error| Failure::from(&error)),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::RequestTimeout),
+        Ok(outcome) => outcome.map_err(|error| Failure::from(&error))?,
     }
+    shared.figures.borrow_mut().request.record(start.elapsed());
+    Ok(stream)
 }
 
 /// A socket bound to a client address; the port is chosen at connect, so that one port serves for many addresses.
-fn socket(from: u32) -> io::Result<TcpSocket> {
-    let socket = TcpSocket::new_v4()?;
+fn socket(from: IpAddr) -> io::Result<TcpSocket> {
+    let socket = if from.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
-    socket.bind(SocketAddr::from((source(from), 0)))?;
+    socket.bind(SocketAddr::from((from, 0)))?;
     Ok(socket)
 }
 
-async fn request(stream: &mut TcpStream) -> io::Result<()> {
-    stream.write_all(&[b'q'; REQUEST_BYTES]).await?;
-    // One byte more than a reply has: the read that finds none is the server's close.
-    let mut reply = [0; REPLY_BYTES + 1];
-    let mut read = 0;
-    while read < reply.len() {
-        match stream.read(&mut reply[read..]).await? {
-            0 => break,
-            more => read += more,
+async fn request(shared: &Shared, stream: &mut TcpStream) -> io::Result<()> {
+    stream.write_all(&shared.request).await?;
+    let mut reply = [0; REPLY_BYTES];
+    stream.read_exact(&mut reply).await?;
+    if shared.end == End::Close && shared.hold.is_zero() {
+        // The server closes first; a byte more would be no reply of its.
+        match stream.read(&mut reply).await? {
+            0 => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    } else {
+        Ok(())
+    }
+}
+
+/// Keeps the connection as long as it is to be held, and ends it. What goes wrong with it now, after the reply, is not
+/// counted: the request was served.
+async fn end(shared: &Shared, mut stream: TcpStream) {
+    let over = shared.over.min(Instant::now() + shared.hold);
+    match shared.end {
+        End::Close => sleep_until(over).await,
+        End::Reset => {
+            sleep_until(over).await;
+            let _ = setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+        }
+        End::HalfClosed => {
+            let _ = stream.shutdown().await;
+            // The server's FIN comes when the hold is over.
+            let _ = timeout_at(over + REQUEST_TIMEOUT, stream.read(&mut [0])).await;
         }
     }
-    if read == REPLY_BYTES { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

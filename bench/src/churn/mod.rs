@@ -1,22 +1,23 @@
-//! Connection churn: real TCP connections through a [`Topology`] (connect, request, reply, close), started at the times of
-//! a schedule whether or not earlier ones have ended (open loop), so that a slow gateway cannot slow its own load down.
+//! Connection churn: real TCP connections through a [`Topology`]: connect, request, reply, close, or another end. Open loop:
+//! started at the times of a schedule whether or not earlier ones have ended, so that a slow gateway cannot slow its own load
+//! down. Closed loop: so many clients, each starting its next when the last has ended.
 
-mod arrivals;
 mod client;
-mod outcome;
+mod connections;
 mod server;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use anyhow::{Result, bail};
 use serde::Serialize;
 
-pub use self::outcome::{Failure, Latency, Outcome};
-use self::server::Server;
+pub(crate) use self::connections::raise_file_limit;
+pub use self::connections::{Connections, End, Pace};
+use crate::load::Course;
+pub use crate::load::{Distribution, Failure, Outcome, Progress, Rate};
 use crate::netns::{MAX_SOURCES, Topology};
 
 /// After this long without an answer a connect has failed. The kernel sends the SYN at 0 s, 1 s and 3 s: a connection
@@ -24,7 +25,7 @@ use crate::netns::{MAX_SOURCES, Topology};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// After this long without the whole reply a request has failed.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections open at a time; an arrival beyond is counted as [`Failure::TooMany`].
+/// Connections open at a time where nothing else is said; an arrival beyond is counted as [`Failure::TooMany`].
 pub const MAX_IN_FLIGHT: u64 = 8_192;
 /// Bytes of a request.
 pub const REQUEST_BYTES: usize = 64;
@@ -51,36 +52,6 @@ impl Default for Churn {
     }
 }
 
-/// Counts of a running load, for whoever shows them. All only grow, but [`Progress::in_flight`].
-#[derive(Debug, Default)]
-pub struct Progress {
-    started: AtomicU64,
-    made: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Progress {
-    /// Connections started.
-    pub fn started(&self) -> u64 {
-        self.started.load(Ordering::Relaxed)
-    }
-
-    /// Connections that went all the way: connected, request sent, whole reply read.
-    pub fn made(&self) -> u64 {
-        self.made.load(Ordering::Relaxed)
-    }
-
-    /// Connections that failed, whatever the cause.
-    pub fn failed(&self) -> u64 {
-        self.failed.load(Ordering::Relaxed)
-    }
-
-    /// Connections open or opening.
-    pub fn in_flight(&self) -> u64 {
-        self.started().saturating_sub(self.made() + self.failed())
-    }
-}
-
 impl Churn {
     /// Rates that can be asked for, connections a second.
     pub const RATES: RangeInclusive<u32> = 1..=50_000;
@@ -93,11 +64,10 @@ impl Churn {
     /// connections still open given up, once `stop` is true.
     pub fn run(&self, topology: &Topology, progress: &Arc<Progress>, stop: &AtomicBool) -> Result<Outcome> {
         self.check()?;
-        raise_file_limit()?;
-        let server = Server::start(topology).context("the server")?;
-        let outcome = topology.clients().run(|| client::run(self, progress, stop))?.context("the clients")?;
-        server.stop()?;
-        Ok(outcome)
+        let connections = Connections { pace: Pace::Open(Rate::constant(self.rate.into())), ..Connections::default() };
+        raise_file_limit(connections.most_open())?;
+        let Self { duration, sources, seed, .. } = *self;
+        connections.run(&Course { duration, sources, seed, number: 0 }, topology, progress, stop)
     }
 
     fn check(&self) -> Result<()> {
@@ -112,17 +82,6 @@ impl Churn {
         }
         Ok(())
     }
-}
-
-/// Each connection takes a file on both sides, and both sides are this process.
-fn raise_file_limit() -> Result<()> {
-    let needed = 2 * MAX_IN_FLIGHT + 256;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
-    if soft < needed {
-        setrlimit(Resource::RLIMIT_NOFILE, needed, hard.max(needed))
-            .with_context(|| format!("the limit of open files is {soft} and cannot be raised to {needed}"))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -140,14 +99,5 @@ mod tests {
             refusal(Churn { duration: Duration::from_hours(2), ..fine }),
             "a duration of 7200s: it must be 100 ms to 1 h"
         );
-    }
-
-    #[test]
-    fn what_is_neither_made_nor_failed_is_in_flight() {
-        let progress = Progress::default();
-        progress.started.store(10, Ordering::Relaxed);
-        progress.made.store(6, Ordering::Relaxed);
-        progress.failed.store(1, Ordering::Relaxed);
-        assert_eq!(progress.in_flight(), 3);
     }
 }

@@ -1,20 +1,20 @@
-//! Answers each connection once and closes it.
+//! Answers each connection once and closes it, when the request says so.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
+use super::connections::Manner;
 use super::{CONNECT_TIMEOUT, REPLY_BYTES, REQUEST_BYTES, REQUEST_TIMEOUT};
-use crate::netns::{Error, SERVER, Topology};
-
-/// Where the server listens.
-pub(super) const ADDRESS: SocketAddrV4 = SocketAddrV4::new(SERVER, 8080);
+use crate::netns::{Error, Topology};
 
 /// The server on its own thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -25,14 +25,15 @@ pub(super) struct Server {
 
 impl Server {
     /// Starts the server and returns once it listens.
-    pub fn start(topology: &Topology) -> Result<Self> {
+    pub fn start(topology: &Topology, port: u16) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (listens, ready) = mpsc::channel();
-        let thread = topology.servers().spawn("churn-server", move || serve(&listens, stopped))?;
+        let address = topology.addresses().any(port);
+        let thread = topology.servers().spawn("churn-server", move || serve(address, &listens, stopped))?;
         if ready.recv().is_err() {
             // Its end says why.
             join(thread)?;
-            bail!("ended before it listened on {ADDRESS}");
+            bail!("ended before it listened on {address}");
         }
         Ok(Self { stop, thread })
     }
@@ -48,14 +49,14 @@ fn join(thread: JoinHandle<Result<Result<()>, Error>>) -> Result<()> {
     thread.join().map_err(|_| anyhow!("panicked"))??
 }
 
-fn serve(listens: &mpsc::Sender<()>, stopped: oneshot::Receiver<()>) -> Result<()> {
+fn serve(address: SocketAddr, listens: &mpsc::Sender<()>, stopped: oneshot::Receiver<()>) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let socket = TcpSocket::new_v4()?;
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
-        socket.bind(ADDRESS.into())?;
+        socket.bind(address).with_context(|| format!("cannot bind {address}"))?;
         // The kernel cuts this to somaxconn, 4096.
-        let listener = socket.listen(4096).with_context(|| format!("cannot listen on {ADDRESS}"))?;
+        let listener = socket.listen(4096).with_context(|| format!("cannot listen on {address}"))?;
         // Nobody waits for it only where the caller is gone.
         let _ = listens.send(());
         tokio::select! {
@@ -70,13 +71,30 @@ async fn accept(listener: TcpListener) -> Result<()> {
         let (stream, _) = listener.accept().await.context("cannot accept connections")?;
         tokio::task::spawn_local(async move {
             // Only the client's side of a connection is counted, and it sees every failure of this one.
-            let _ = tokio::time::timeout(CONNECT_TIMEOUT + REQUEST_TIMEOUT, answer(stream)).await;
+            let _ = serve_one(stream).await;
         });
     }
 }
 
-async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
+/// `None` where the client went away or asked for nothing.
+async fn serve_one(mut stream: TcpStream) -> Option<()> {
+    let (manner, wait) = timeout(CONNECT_TIMEOUT + REQUEST_TIMEOUT, answer(&mut stream)).await.ok()??;
+    if manner == Manner::Close {
+        return Some(());
+    }
+    // Nothing more is sent: what is read is the client's FIN, or its reset.
+    if stream.read(&mut [0]).await.ok()? > 0 {
+        return None;
+    }
+    if manner == Manner::Delay {
+        sleep(wait).await;
+    }
+    Some(())
+}
+
+async fn answer(stream: &mut TcpStream) -> Option<(Manner, Duration)> {
     let mut request = [0; REQUEST_BYTES];
-    stream.read_exact(&mut request).await?;
-    stream.write_all(&[b'r'; REPLY_BYTES]).await
+    stream.read_exact(&mut request).await.ok()?;
+    stream.write_all(&[b'r'; REPLY_BYTES]).await.ok()?;
+    Manner::of(&request)
 }

@@ -73,24 +73,17 @@ pub(super) fn problems(stock: &Observed, guarded: &Guarded<'_>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::os::unix::process::ExitStatusExt;
     use std::time::Duration;
 
-    use bench::churn::{Failure, Latency, Outcome};
+    use bench::churn::{Failure, Outcome};
     use bench::conntrack::Drops;
 
     use super::*;
 
     fn observed(dropped: u64, peak_entries: u64, highest: Settings) -> Observed {
-        let outcome = Outcome {
-            started: 17_500,
-            made: 17_500,
-            failed: BTreeMap::new(),
-            connect: Latency::default(),
-            lateness: Latency::default(),
-            elapsed: Duration::from_secs(35),
-        };
+        let outcome =
+            Outcome { started: 17_500, made: 17_500, elapsed: Duration::from_secs(35), ..Outcome::new().unwrap() };
         let drops = Drops { table_full: dropped, ..Drops::default() };
         Observed { outcome, drops, peak_entries, lowest: FLOOR, highest, at_end: highest }
     }

@@ -1,6 +1,6 @@
 //! Who has which address. All lie in 198.18.0.0/15, which RFC 2544 sets aside for benchmarks.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// How many client addresses there are: a /16 without its first and last.
 pub const MAX_SOURCES: u32 = 65_534;
@@ -17,6 +17,31 @@ pub(super) const GATEWAY_TO_SERVERS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 5);
 pub(super) const LINK_PREFIX: u8 = 30;
 /// The client addresses, all of them local to the clients' namespace (`AnyIP`).
 pub(super) const SOURCES: &str = "198.19.0.0/16";
+
+/// The addresses of one topology, for its loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses(());
+
+impl Addresses {
+    pub(super) fn new() -> Self {
+        Self(())
+    }
+
+    /// Where clients reach this port of the servers.
+    pub fn target(self, port: u16) -> SocketAddr {
+        (SERVER, port).into()
+    }
+
+    /// Where servers take what comes to this port.
+    pub fn any(self, port: u16) -> SocketAddr {
+        (Ipv4Addr::UNSPECIFIED, port).into()
+    }
+
+    /// The `n`th client address, counted from 0; past [`MAX_SOURCES`] it starts again.
+    pub fn source(self, n: u32) -> IpAddr {
+        source(n).into()
+    }
+}
 
 /// The `n`th client address, counted from 0; past [`MAX_SOURCES`] it starts again.
 pub fn source(n: u32) -> Ipv4Addr {

@@ -11,7 +11,7 @@ mod namespace;
 mod tool;
 mod topology;
 
-pub use address::{MAX_SOURCES, SERVER, source};
+pub use address::{Addresses, MAX_SOURCES, SERVER, source};
 pub use error::Error;
 pub use namespace::Namespace;
 pub use topology::Topology;

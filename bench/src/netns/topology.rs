@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use super::address::{CLIENTS, GATEWAY_TO_CLIENTS, GATEWAY_TO_SERVERS, LINK_PREFIX, SERVER, SOURCES};
+use super::address::{Addresses, CLIENTS, GATEWAY_TO_CLIENTS, GATEWAY_TO_SERVERS, LINK_PREFIX, SERVER, SOURCES};
 use super::journal::{self, Journal, Record};
 use super::{Error, Namespace, tool};
 
@@ -48,6 +48,11 @@ impl Topology {
     /// Where they are answered. It tracks nothing.
     pub fn servers(&self) -> &Namespace {
         &self.servers
+    }
+
+    /// Who has which address.
+    pub fn addresses(&self) -> Addresses {
+        Addresses::new()
     }
 
     /// One line about each killed run whose leftovers were found: what was removed, or how to.

@@ -1,0 +1,101 @@
+//! What a load is: traffic of one kind from a start on, at a rate that may change, from so many addresses.
+
+mod arrivals;
+mod outcome;
+mod progress;
+mod rate;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde::Serialize;
+
+pub(crate) use self::arrivals::{Arrivals, SplitMix64};
+pub use self::outcome::{Distribution, Failure, Outcome};
+pub use self::progress::Progress;
+pub use self::rate::{Point, Rate};
+use crate::churn::Connections;
+use crate::netns::Topology;
+
+/// How often a waiting load looks whether it is to stop.
+pub(crate) const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// One load of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Load {
+    /// What it is called in the results.
+    pub name: String,
+    /// When it starts, after the start of the scenario.
+    pub start: Duration,
+    /// What every kind of traffic has.
+    #[serde(flatten)]
+    pub course: Course,
+    /// What it sends.
+    pub traffic: Traffic,
+}
+
+/// What the loads of all kinds have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Course {
+    /// For how long it starts connections, flows or packets.
+    pub duration: Duration,
+    /// Client addresses that it uses.
+    pub sources: u32,
+    /// Starts the random sequence of times and addresses: the same seed gives the same sequence.
+    pub seed: u64,
+    /// Number of the load in its scenario, from 0: loads that run at the same time have ports of their own.
+    pub number: u16,
+}
+
+/// What a load sends.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Traffic {
+    /// Whole TCP connections.
+    Tcp(Connections),
+}
+
+impl Traffic {
+    /// How fast it starts what it sends; `None` for a closed loop.
+    pub fn rate(&self) -> Option<&Rate> {
+        match self {
+            Self::Tcp(connections) => connections.pace.rate(),
+        }
+    }
+
+    /// Connections that may be open at a time; each takes a file on both sides.
+    pub(crate) fn most_open(&self) -> u64 {
+        match self {
+            Self::Tcp(connections) => connections.most_open(),
+        }
+    }
+}
+
+impl Load {
+    /// Waits for its start, runs to its end and waits for what it has started. Counts in `progress` as it goes; ends early,
+    /// with what is open given up, once `stop` is true.
+    pub fn run(&self, topology: &Topology, progress: &Arc<Progress>, stop: &AtomicBool) -> Result<Outcome> {
+        if !wait(self.start, stop) {
+            return Outcome::new();
+        }
+        match &self.traffic {
+            Traffic::Tcp(connections) => connections.run(&self.course, topology, progress, stop),
+        }
+    }
+}
+
+/// False when the load is to stop.
+fn wait(time: Duration, stop: &AtomicBool) -> bool {
+    let start = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        let left = time.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            return true;
+        }
+        thread::sleep(left.min(STOP_CHECK));
+    }
+    false
+}

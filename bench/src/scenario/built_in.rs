@@ -1,0 +1,20 @@
+//! The scenarios that come with the program: files of bench/scenarios, which are examples too.
+
+/// Name and text.
+const ALL: &[(&str, &str)] = &[
+    ("burst", include_str!("../../scenarios/burst.toml")),
+    ("daily-wave", include_str!("../../scenarios/daily-wave.toml")),
+    ("idle-pile-up", include_str!("../../scenarios/idle-pile-up.toml")),
+    ("steady", include_str!("../../scenarios/steady.toml")),
+    ("time-wait-storm", include_str!("../../scenarios/time-wait-storm.toml")),
+];
+
+/// Their names.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|(name, _)| *name)
+}
+
+/// The text of one.
+pub(super) fn text(name: &str) -> Option<&'static str> {
+    ALL.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}

@@ -1,0 +1,184 @@
+//! The text of a scenario file → [`Scenario`].
+
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::errors::Errors;
+use super::keys::{HIGHEST_RATE, find};
+use super::reader::{Reader, Section, found, number};
+use super::{MOST_LOADS, MOST_STARTS, Scenario};
+use crate::churn::{Connections, End, Pace};
+use crate::load::{Course, Load, Rate, SplitMix64, Traffic};
+
+/// Reads a scenario; `file` stands for it in messages.
+pub(super) fn parse(file: &str, text: &str) -> Result<Scenario, Errors> {
+    let mut reader = Reader::new(file, text);
+    let (table, syntax_errors) = DeTable::parse_recoverable(text);
+    if !syntax_errors.is_empty() {
+        // What stands beside a syntax error may be misread: judge no values before the syntax is right.
+        for error in syntax_errors {
+            let offset = error.span().map_or(0, |span| span.start);
+            let message = error.message().lines().collect::<Vec<_>>().join("; ");
+            reader.refuse(String::new(), offset, format!("not TOML: {message}"));
+        }
+        return reader.finish(None);
+    }
+    let mut top = Section::new("", String::new(), 0, table.into_inner());
+    let name = reader.text(&mut top, "name").unwrap_or_else(|| stem(file).to_owned());
+    let about = reader.text(&mut top, "about").unwrap_or_default();
+    let seed = reader.integer(&mut top, "seed").unwrap_or_default();
+    let duration = reader.time(&mut top, "duration");
+    let loads = loads(&mut reader, &mut top, seed, duration);
+    reader.end(&top, "");
+    let scenario = duration.zip(loads).map(|(duration, loads)| Scenario { name, about, seed, duration, loads });
+    reader.finish(scenario)
+}
+
+/// `scenarios/burst.toml` → `burst`.
+fn stem(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".toml").unwrap_or(name)
+}
+
+/// `None` where something was refused.
+fn loads<'t>(
+    reader: &mut Reader<'t>,
+    top: &mut Section<'t>,
+    seed: u64,
+    duration: Option<Duration>,
+) -> Option<Vec<Load>> {
+    let tables = top.take("load");
+    let at = tables.as_ref().map_or(top.at(), |tables| tables.span().start);
+    let tables = match tables.map(Spanned::into_inner) {
+        Some(DeValue::Array(tables)) if (1..=MOST_LOADS).contains(&tables.len()) => tables,
+        _ => {
+            let message = format!("give 1 to {MOST_LOADS} loads, each a table under its own [[load]]");
+            reader.refuse("load".to_owned(), at, message);
+            return None;
+        }
+    };
+    let mut seeds = SplitMix64(seed);
+    let mut loads = Vec::new();
+    let mut whole = true;
+    for (number, value) in (0_u16..).zip(tables) {
+        let (shown, at) = (format!("load[{}]", number + 1), value.span().start);
+        let seed = seeds.next();
+        let DeValue::Table(table) = value.into_inner() else {
+            reader.refuse(shown, at, "give a table under its own [[load]]".to_owned());
+            whole = false;
+            continue;
+        };
+        let section = Section::new("load", shown, at, table);
+        match load(reader, section, number, seed, duration) {
+            Some(load) => loads.push(load),
+            None => whole = false,
+        }
+    }
+    whole.then_some(loads)
+}
+
+fn load<'t>(
+    reader: &mut Reader<'t>,
+    mut section: Section<'t>,
+    number: u16,
+    seed: u64,
+    whole: Option<Duration>,
+) -> Option<Load> {
+    let (shown, at) = (section.shown().to_owned(), section.at());
+    // Without its kind nothing can be said about the other keys.
+    let kind = reader.word(&mut section, "kind")?;
+    let name = reader.text(&mut section, "name").unwrap_or_else(|| kind.to_owned());
+    let start = reader.time(&mut section, "start").unwrap_or_default();
+    let asked = reader.time(&mut section, "duration");
+    let sources = reader.integer(&mut section, "sources").and_then(|sources| u32::try_from(sources).ok());
+    let left = whole.map(|whole| whole.saturating_sub(start));
+    if let Some((left, whole)) = left.zip(whole)
+        && (left.is_zero() || asked.is_some_and(|asked| asked > left))
+    {
+        let message = format!(
+            "it would go on after the end of the scenario; start it earlier, or make the scenario longer than {}",
+            humantime::format_duration(whole)
+        );
+        reader.refuse(section.name("start"), at, message);
+    }
+    let duration = asked.or(left).unwrap_or_default();
+    let traffic = match kind {
+        "tcp" => tcp(reader, &mut section, duration).map(Traffic::Tcp),
+        _ => None,
+    };
+    if let Some(total) = traffic.as_ref().and_then(Traffic::rate).map(|rate| rate.total(duration)) {
+        if total > MOST_STARTS {
+            let message = format!("it would start {total:.0}; give a rate and a time with {MOST_STARTS} at most");
+            reader.refuse(shown, at, message);
+        } else if total <= 0.0 {
+            reader.refuse(shown, at, "it would start nothing; give a higher rate or more time".to_owned());
+        }
+    }
+    reader.end(&section, kind);
+    let course = Course { duration, sources: sources?, seed, number };
+    Some(Load { name, start, course, traffic: traffic? })
+}
+
+fn tcp<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, duration: Duration) -> Option<Connections> {
+    let pace = if section.has("clients") && !section.has("rate") {
+        let clients = reader.integer(section, "clients").and_then(|clients| u32::try_from(clients).ok());
+        clients.map(Pace::Clients)
+    } else {
+        rate(reader, section, duration).map(Pace::Open)
+    };
+    let end = reader.word(section, "end");
+    let hold = reader.time(section, "hold");
+    let most = reader.integer(section, "most");
+    let end = match end? {
+        "close" => End::Close,
+        "reset" => End::Reset,
+        _ => End::HalfClosed,
+    };
+    Some(Connections { pace: pace?, end, hold: hold?, most: most? })
+}
+
+/// A number, or a table that is a ramp, a burst or points.
+fn rate<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, duration: Duration) -> Option<Rate> {
+    let wanted = find("load.rate").map(|key| key.value.wanted()).unwrap_or_default();
+    let shown = section.name("rate");
+    let Some(value) = section.take("rate") else {
+        reader.refuse(shown, section.at(), format!("is missing; {wanted}"));
+        return None;
+    };
+    let at = value.span().start;
+    let table = match value.into_inner() {
+        DeValue::Table(table) => table,
+        other => {
+            let constant = number(&other).filter(|rate| *rate > 0.0 && *rate <= HIGHEST_RATE);
+            if constant.is_none() {
+                reader.refuse(shown, at, format!("{wanted}; found {}", found(&other)));
+            }
+            return constant.map(Rate::constant);
+        }
+    };
+    let mut section = Section::new("load.rate", shown.clone(), at, table);
+    let rate = if section.has("points") {
+        let points = reader.points(&mut section, "points");
+        points.and_then(|points| {
+            let rate = Rate::through(points);
+            if rate.is_none() {
+                reader.refuse(section.name("points"), at, "the times go back; give them in order".to_owned());
+            }
+            rate
+        })
+    } else if section.has("from") || section.has("to") {
+        let (from, to) = (reader.number(&mut section, "from"), reader.number(&mut section, "to"));
+        from.zip(to).map(|(from, to)| Rate::ramp(from, to, duration))
+    } else {
+        let (base, peak) = (reader.number(&mut section, "base"), reader.number(&mut section, "peak"));
+        let (after, lasts) = (reader.time(&mut section, "after"), reader.time(&mut section, "for"));
+        base.zip(peak).zip(after.zip(lasts)).map(|((base, peak), (after, lasts))| Rate::burst(base, peak, after, lasts))
+    };
+    reader.end(&section, "");
+    if rate.as_ref().is_some_and(|rate| rate.highest() <= 0.0) {
+        reader.refuse(shown, at, "is never above 0; give one that is".to_owned());
+    }
+    rate
+}
