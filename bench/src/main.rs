@@ -1,16 +1,23 @@
 //! Connection churn through network namespaces that the program makes itself, and the demo that is built on it.
 
+mod afresh;
 mod churn_command;
+mod compare;
+mod contest;
 mod demo;
 mod figures;
 mod guard;
 mod hooks;
 mod idle;
+mod memory;
 mod put_back;
 mod reaction;
 mod run_command;
+mod scale;
 mod signals;
 mod start;
+mod status;
+mod sysctls;
 mod table;
 mod watch;
 
@@ -33,6 +40,10 @@ enum Command {
     Churn(churn_command::Arguments),
     /// A scenario, from a file or one that comes with the program, through this kernel's table as it is
     Run(run_command::Arguments),
+    /// The same load against everything an operator would run, one after the other; for a guest: `cargo xtask bench churn`
+    Contest(contest::Arguments),
+    /// What became of the figures between two reports of `contest`
+    Compare(compare::Arguments),
     /// The stock kernel and the guard under the same load, side by side; for a guest: `cargo xtask demo`
     Demo(demo::Arguments),
     /// What watching costs a new flow, in counted instructions; for a guest: `cargo xtask bench hooks`
@@ -50,6 +61,8 @@ fn main() -> ExitCode {
     let outcome = signals::catch().and_then(|stop| match arguments.command {
         Command::Churn(arguments) => churn_command::run(&arguments, stop),
         Command::Run(arguments) => run_command::run(&arguments, stop),
+        Command::Contest(arguments) => contest::run(&arguments, stop),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, stop),
         Command::Hooks(arguments) => hooks::run(&arguments, stop),
         Command::Reaction(arguments) => reaction::run(&arguments, stop),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use bench::load::{self, Distribution, Outcome};
+use bench::load::{Distribution, Outcome};
 use bench::scenario::{self, Progress, Scenario};
 
 use crate::figures;
@@ -36,11 +36,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         eprintln!("{line}");
     }
     let progress = Progress::new(&scenario);
-    let sums = || Sums {
-        made: progress.sum(load::Progress::made),
-        failed: progress.sum(load::Progress::failed),
-        open: progress.sum(load::Progress::open),
-    };
+    let sums = || Sums::of(&progress);
     let observed = watch::observe(|| scenario.run(&topology, &progress, stop), sums, |line| eprintln!("{line}"))?;
     topology.remove()?;
     if arguments.json {
@@ -52,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn head(scenario: &Scenario) -> String {
+pub(crate) fn head(scenario: &Scenario) -> String {
     let Scenario { name, about, seed, duration, loads } = scenario;
     let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
     let loads = if loads.len() == 1 { "1 load".to_owned() } else { format!("{} loads", loads.len()) };

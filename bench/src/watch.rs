@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow};
 use bench::churn::{Churn, Outcome, Progress};
 use bench::conntrack::{self, Drops, Settings, Statistics};
 use bench::netns::Topology;
+use bench::scenario;
 use serde::Serialize;
 
 use crate::table::grouped;
@@ -43,6 +44,17 @@ pub(crate) struct Sums {
     pub open: u64,
 }
 
+impl Sums {
+    /// Of all loads of a scenario.
+    pub fn of(progress: &scenario::Progress) -> Self {
+        Self {
+            made: progress.sum(Progress::made),
+            failed: progress.sum(Progress::failed),
+            open: progress.sum(Progress::open),
+        }
+    }
+}
+
 /// Runs `churn` to its end, handing a line of progress to `show` every other second.
 pub(crate) fn load(churn: &Churn, topology: &Topology, stop: &AtomicBool, show: impl Fn(&str)) -> Result<Observed> {
     let progress = Arc::new(Progress::default());
@@ -59,29 +71,43 @@ pub(crate) fn observe<O: Send>(
     let before = Statistics::read()?;
     let settings = Settings::read()?;
     let (mut lowest, mut highest, mut peak_entries) = (settings, settings, 0);
-    let outcome = thread::scope(|scope| -> Result<O> {
-        let running = scope.spawn(work);
-        let start = Instant::now();
-        let mut next_line = LINE;
-        while !running.is_finished() {
-            thread::sleep(SAMPLE);
-            let (now, entries) = (Settings::read()?, conntrack::count()?);
-            peak_entries = peak_entries.max(entries);
-            lowest = Settings { max: lowest.max.min(now.max), buckets: lowest.buckets.min(now.buckets) };
-            highest = Settings { max: highest.max.max(now.max), buckets: highest.buckets.max(now.buckets) };
-            if start.elapsed() >= next_line {
-                next_line += LINE;
-                let drops = Statistics::read()?.drops_since(&before);
-                show(&line(start.elapsed(), sums(), entries, now, drops));
-            }
+    let mut next_line = LINE;
+    let look = |elapsed| {
+        let (now, entries) = (Settings::read()?, conntrack::count()?);
+        peak_entries = peak_entries.max(entries);
+        lowest = Settings { max: lowest.max.min(now.max), buckets: lowest.buckets.min(now.buckets) };
+        highest = Settings { max: highest.max.max(now.max), buckets: highest.buckets.max(now.buckets) };
+        if elapsed >= next_line {
+            next_line += LINE;
+            let drops = Statistics::read()?.drops_since(&before);
+            show(&line(elapsed, sums(), entries, now, drops));
         }
-        running.join().map_err(|_| anyhow!("the load panicked"))?
-    })?;
+        Ok(())
+    };
+    let outcome = while_running(work, SAMPLE, look)?;
     let drops = Statistics::read()?.drops_since(&before);
     Ok(Observed { outcome, drops, peak_entries, lowest, highest, at_end: Settings::read()? })
 }
 
-fn line(elapsed: Duration, sums: Sums, entries: u64, settings: Settings, drops: Drops) -> String {
+/// Calls `look` every `period`, with the time since the start, until `work` has ended.
+pub(crate) fn while_running<O: Send>(
+    work: impl FnOnce() -> Result<O> + Send,
+    period: Duration,
+    mut look: impl FnMut(Duration) -> Result<()>,
+) -> Result<O> {
+    thread::scope(|scope| {
+        let running = scope.spawn(work);
+        let start = Instant::now();
+        while !running.is_finished() {
+            thread::sleep(period);
+            look(start.elapsed())?;
+        }
+        running.join().map_err(|_| anyhow!("the load panicked"))?
+    })
+}
+
+/// What is shown of a moment.
+pub(crate) fn line(elapsed: Duration, sums: Sums, entries: u64, settings: Settings, drops: Drops) -> String {
     format!(
         "{:3} s  made {:>7}  failed {:>6}  open {:>5}  entries {:>7} of max {:>7}  buckets {:>7}  new flows dropped {:>6}",
         elapsed.as_secs(),

@@ -1,37 +1,34 @@
 //! `conntrack-guard-bench demo`: the same load against the stock kernel, then against the same kernel with the guard.
 
-mod scale;
-mod status;
 mod verdict;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bench::churn::Churn;
-use bench::conntrack::{self, Settings};
-use bench::netns::{self, Topology};
+use bench::conntrack::Settings;
+use bench::netns::Topology;
 
 use self::verdict::Guarded;
-use crate::NotHere;
-use crate::figures;
+use crate::afresh::{self, empty};
 use crate::guard::Guard;
 use crate::put_back::{PutBack, RunFolder};
+use crate::scale::{self, Scale};
+use crate::status::Status;
 use crate::table::grouped;
 use crate::watch::{self, Observed};
+use crate::{NotHere, figures, memory};
 
 /// Long enough for the stock table to fill halfway through: its entries stay for 120 s.
 const DURATION: Duration = Duration::from_secs(35);
-/// An emptied table that stayed so for this long is at rest.
-const REST: Duration = Duration::from_secs(2);
+/// New connections a second in the guest: 12,800 at the gateway.
+const RATE: u32 = 400;
 /// The guard's start, which loads its programs, and its stop, which restores the settings.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Until then it must be at rest.
-const REST_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where the results go.
 #[derive(clap::Args)]
@@ -48,8 +45,8 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
     let _put_back = PutBack::Settings(Settings::read()?);
     let topology = Topology::create()?;
-    let churn = Churn { rate: u32::try_from(scale::GUEST_RATE)?, duration: DURATION, ..Churn::default() };
-    println!("{}", scale::words());
+    let churn = Churn { rate: RATE, duration: DURATION, ..Churn::default() };
+    println!("{}", Scale::DEMO.words(RATE.into()));
     println!(
         "The load: {} s of connections (connect, request, reply, close), {} a second from {} addresses, seed {}.",
         churn.duration.as_secs(),
@@ -59,11 +56,11 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     );
 
     println!("\nThe stock kernel");
-    start_afresh(stop)?;
+    afresh::start(Scale::DEMO.stock(), stop)?;
     let stock = load(&churn, &topology, stop)?;
 
     println!("\nThe same kernel with conntrack-guard");
-    start_afresh(stop)?;
+    afresh::start(Scale::DEMO.stock(), stop)?;
     let (observed, status, exit) = with_guard(&churn, &topology, &arguments.out, stop)?;
     let after = Settings::read()?;
     topology.remove()?;
@@ -73,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         back_end: &status.back_end,
         exit,
         after,
-        entry_bytes: slab_object_bytes()?,
+        entry_bytes: memory::Entries::read()?.object_bytes,
         memory_limit: memory * scale::MEMORY_PERCENT / 100,
     };
     let problems = verdict::problems(&stock, &guarded);
@@ -84,7 +81,8 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         conclusion(&problems, after)
     );
     let file = arguments.out.join("demo.txt");
-    fs::write(&file, format!("{}\n{report}", scale::words())).with_context(|| file.display().to_string())?;
+    fs::write(&file, format!("{}\n{report}", Scale::DEMO.words(RATE.into())))
+        .with_context(|| file.display().to_string())?;
     println!("\n{report}");
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -108,9 +106,10 @@ fn with_guard(
     topology: &Topology,
     out: &Path,
     stop: &AtomicBool,
-) -> Result<(Observed, status::Status, process::ExitStatus)> {
+) -> Result<(Observed, Status, process::ExitStatus)> {
     let policy = out.join("policy.toml");
-    fs::write(&policy, scale::policy()).with_context(|| policy.display().to_string())?;
+    fs::write(&policy, Scale::DEMO.policy("enforce", &format!("{}%", scale::MEMORY_PERCENT)))
+        .with_context(|| policy.display().to_string())?;
     let state = RunFolder::new()?;
     let arguments = ["--config".as_ref(), policy.as_os_str(), "--state-dir".as_ref(), state.path().as_os_str()];
     let guard = Guard::start(&arguments, out, PATIENCE, stop)?;
@@ -118,7 +117,7 @@ fn with_guard(
     let text = guard.status_text()?;
     let file = out.join("status.json");
     fs::write(&file, &text).with_context(|| file.display().to_string())?;
-    let status: status::Status = Guard::read(&text)?;
+    let status: Status = Guard::read(&text)?;
     // The guard puts nothing back that would cut off what is in use.
     empty(stop)?;
     Ok((observed, status, guard.stop()?))
@@ -132,53 +131,16 @@ fn load(churn: &Churn, topology: &Topology, stop: &AtomicBool) -> Result<Observe
     Ok(observed)
 }
 
-/// The same start for both loads: an empty table at rest, and the stock settings.
-fn start_afresh(stop: &AtomicBool) -> Result<()> {
-    empty(stop)?;
-    scale::FLOOR.write().map_err(|error| {
-        let refused = error.chain().any(|cause| {
-            let source: Option<&std::io::Error> = cause.downcast_ref();
-            source.is_some_and(|source| source.kind() == std::io::ErrorKind::PermissionDenied)
-        });
-        if refused { netns::Error::NotPermitted { what: format!("{error:#}") }.into() } else { error }
-    })
-}
-
-/// Flushes until no packet of an earlier load makes an entry any more.
-fn empty(stop: &AtomicBool) -> Result<()> {
-    let start = Instant::now();
-    let mut at_rest_since = None;
-    while !stop.load(Ordering::Relaxed) {
-        if conntrack::count()? > 0 {
-            at_rest_since = None;
-            conntrack::flush()?;
-        } else if at_rest_since.get_or_insert_with(Instant::now).elapsed() >= REST {
-            return Ok(());
-        }
-        if start.elapsed() > REST_LIMIT {
-            bail!("the table does not come to rest: {} entries after {} s", conntrack::count()?, REST_LIMIT.as_secs());
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    bail!("stopped; everything is put back");
-}
-
 /// The demo empties the kernel's table and shrinks it: not on a host that somebody uses.
 fn check_guest(memory: u64) -> Result<()> {
-    let entries = conntrack::count()?;
-    if entries > 0 {
-        return Err(NotHere(format!(
-            "this kernel tracks {} connections, which the demo would cut off: run it in a guest, `cargo xtask demo`",
-            grouped(entries)
-        ))
-        .into());
-    }
+    afresh::check_unused("the demo", "cargo xtask demo")?;
+    let needed = Scale::DEMO.memory();
     // The kernel keeps a part to itself.
-    if !(scale::GUEST_MEMORY / 4 * 3..=scale::GUEST_MEMORY).contains(&memory) {
+    if !(needed / 4 * 3..=needed).contains(&memory) {
         return Err(NotHere(format!(
             "this machine has {} MiB of memory, the demo's scale needs a guest of {} MiB: `cargo xtask demo`",
             memory >> 20,
-            scale::GUEST_MEMORY >> 20
+            needed >> 20
         ))
         .into());
     }
@@ -189,13 +151,4 @@ fn meminfo_total() -> Result<u64> {
     let text = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
     let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
     kib.map(|kib: u64| kib * 1024).context("/proc/meminfo: no MemTotal")
-}
-
-/// What the kernel's allocator needs for one entry, extensions not counted.
-fn slab_object_bytes() -> Result<u64> {
-    let text = fs::read_to_string("/proc/slabinfo").context("/proc/slabinfo")?;
-    let row = text.lines().find_map(|line| line.strip_prefix("nf_conntrack "));
-    // name, active objects, objects, bytes of an object
-    let bytes = row.and_then(|row| row.split_whitespace().nth(2)).and_then(|field| field.parse().ok());
-    bytes.context("/proc/slabinfo: no size of nf_conntrack")
 }

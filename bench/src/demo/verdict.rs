@@ -4,8 +4,8 @@ use std::process::ExitStatus;
 
 use bench::conntrack::Settings;
 
-use super::scale::{CEILINGS, FLOOR};
-use super::status::BackEnd;
+use crate::scale::Scale;
+use crate::status::BackEnd;
 use crate::table::grouped;
 use crate::watch::Observed;
 
@@ -28,7 +28,7 @@ pub(super) struct Guarded<'a> {
 
 /// Everything that is wrong; nothing, if the demo showed what it should.
 pub(super) fn problems(stock: &Observed, guarded: &Guarded<'_>) -> Vec<String> {
-    let mut all = Vec::new();
+    let (mut all, floor, ceilings) = (Vec::new(), Scale::DEMO.stock(), Scale::DEMO.ceilings());
     let mut check = |fine: bool, problem: &dyn Fn() -> String| {
         if !fine {
             all.push(problem());
@@ -42,12 +42,12 @@ pub(super) fn problems(stock: &Observed, guarded: &Guarded<'_>) -> Vec<String> {
     check(load.outcome.failures() == 0, &|| {
         format!("{} connections failed with the guard", grouped(load.outcome.failures()))
     });
-    check(load.peak_entries > FLOOR.max, &|| {
+    check(load.peak_entries > floor.max, &|| {
         format!("{} entries at most: the stock table would have held them", grouped(load.peak_entries))
     });
     for (name, lowest, highest, floor, ceiling) in [
-        ("nf_conntrack_max", load.lowest.max, load.highest.max, FLOOR.max, CEILINGS.max),
-        ("nf_conntrack_buckets", load.lowest.buckets, load.highest.buckets, FLOOR.buckets, CEILINGS.buckets),
+        ("nf_conntrack_max", load.lowest.max, load.highest.max, floor.max, ceilings.max),
+        ("nf_conntrack_buckets", load.lowest.buckets, load.highest.buckets, floor.buckets, ceilings.buckets),
     ] {
         check(lowest >= floor && highest <= ceiling, &|| {
             let [lowest, highest, floor, ceiling] = [lowest, highest, floor, ceiling].map(grouped);
@@ -64,9 +64,9 @@ pub(super) fn problems(stock: &Observed, guarded: &Guarded<'_>) -> Vec<String> {
         format!("the guard ran without its eBPF programs: {reason}")
     });
     check(guarded.exit.success(), &|| format!("the guard ended with {}", guarded.exit));
-    check(guarded.after == FLOOR, &|| {
+    check(guarded.after == floor, &|| {
         let [max, buckets] = [guarded.after.max, guarded.after.buckets].map(grouped);
-        format!("the guard's stop left max {max} and buckets {buckets}, found were {} each", grouped(FLOOR.max))
+        format!("the guard's stop left max {max} and buckets {buckets}, found were {} each", grouped(floor.max))
     });
     all
 }
@@ -80,6 +80,8 @@ mod tests {
     use bench::conntrack::Drops;
 
     use super::*;
+
+    const FLOOR: Settings = Settings { max: 8_192, buckets: 8_192 };
 
     fn observed(dropped: u64, peak_entries: u64, highest: Settings) -> Observed {
         let outcome =

@@ -1,5 +1,6 @@
-//! What the guard says about itself: the part of `conntrack-guard status --json` that the demo shows.
+//! What the guard says about itself: the part of `conntrack-guard status --json` that the bench shows.
 
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,7 +9,7 @@ use crate::table::{grouped, short};
 
 /// The answer.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Status {
+pub(crate) struct Status {
     /// How long the guard has run.
     pub uptime_ms: u64,
     /// Time since boot of its last reading.
@@ -19,13 +20,16 @@ pub(super) struct Status {
     pub changes: Vec<Change>,
     /// What it wanted and may not have.
     pub held: Vec<Held>,
+    /// The last resizes of the hash table, by whomever; none where no program saw them.
+    #[serde(default)]
+    pub resizes: Vec<Resize>,
     /// What does not work.
     pub trouble: Option<String>,
 }
 
 /// Where figures come from.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct BackEnd {
+pub(crate) struct BackEnd {
     pub name: String,
     pub measured: bool,
     pub reason: Option<String>,
@@ -33,21 +37,21 @@ pub(super) struct BackEnd {
 
 /// One change.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Change {
-    at_ms: u64,
-    setting: String,
-    old: u64,
-    new: u64,
-    rule: String,
-    evidence: String,
-    predicted: String,
-    result: Effect,
+pub(crate) struct Change {
+    pub at_ms: u64,
+    pub setting: String,
+    pub old: u64,
+    pub new: u64,
+    pub rule: String,
+    pub evidence: String,
+    pub predicted: String,
+    pub result: Effect,
 }
 
 /// What came of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
-enum Effect {
+pub(crate) enum Effect {
     Applied {
         took_us: u64,
     },
@@ -61,12 +65,27 @@ enum Effect {
     Advised,
 }
 
+/// One resize of the hash table.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Resize {
+    pub at_ms: u64,
+    pub took_us: u64,
+    pub own: bool,
+    pub comm: String,
+}
+
 /// One thing not done.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Held {
+pub(crate) struct Held {
     setting: String,
     rule: String,
     reason: String,
+}
+
+impl Display for Held {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({}): {}", self.setting, self.rule, self.reason)
+    }
 }
 
 impl Status {
@@ -91,7 +110,7 @@ impl Status {
             lines.push("  nothing".to_owned());
         }
         for held in &self.held {
-            lines.push(format!("  held: {} ({}): {}", held.setting, held.rule, held.reason));
+            lines.push(format!("  held: {held}"));
         }
         lines.extend(self.trouble.iter().map(|trouble| format!("  trouble: {trouble}")));
         lines.join("\n") + "\n"

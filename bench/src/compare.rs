@@ -1,0 +1,230 @@
+//! `conntrack-guard-bench compare A.json B.json`: what became of the figures between two reports.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::contest::{Better, FIGURES, Figure, Spread, VERSION};
+use crate::table::Table;
+
+/// What the user asks for.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// report.json of before
+    before: PathBuf,
+    /// report.json of after
+    after: PathBuf,
+    /// How much worse a figure may be, percent of before
+    #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+    tolerance: u32,
+}
+
+/// The part of a report that is compared.
+#[derive(Clone, Debug, Deserialize)]
+struct Report {
+    host: Host,
+    scale: Scale,
+    scenario: Value,
+    alternatives: Vec<Alternative>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Host {
+    kernel: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Scale {
+    factor: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Alternative {
+    name: String,
+    own: bool,
+    figures: BTreeMap<String, Spread>,
+}
+
+/// What a difference means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Same,
+    Better,
+    Worse,
+}
+
+/// Prints the differences. Exit code 1 where a program of this project became worse.
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (before, after) = (read(&arguments.before)?, read(&arguments.after)?);
+    check_comparable(&before, &after)?;
+    if before.host.kernel != after.host.kernel {
+        println!("the kernels differ: {} and {}\n", before.host.kernel, after.host.kernel);
+    }
+    let (text, regressions) = differences(&before, &after, arguments.tolerance);
+    print!("{text}");
+    if regressions.is_empty() {
+        println!("no regression of this project's programs beyond {} %", arguments.tolerance);
+    }
+    for regression in &regressions {
+        println!("REGRESSION: {regression}");
+    }
+    Ok(ExitCode::from(u8::from(!regressions.is_empty())))
+}
+
+fn read(path: &Path) -> Result<Report> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    parse(&text).with_context(|| path.display().to_string())
+}
+
+fn parse(text: &str) -> Result<Report> {
+    let report: Value = serde_json::from_str(text).context("no JSON")?;
+    let version = report["version"].as_u64().context("no report of this bench: it has no version")?;
+    ensure!(version == u64::from(VERSION), "a report of version {version}; this bench reads version {VERSION}");
+    serde_json::from_value(report).context("the report has another shape than expected")
+}
+
+fn check_comparable(before: &Report, after: &Report) -> Result<()> {
+    let (one, other) = (&before.scale.factor, &after.scale.factor);
+    ensure!(one == other, "the scales differ, {one} and {other}: the figures cannot be compared");
+    ensure!(
+        before.scenario == after.scenario,
+        "the scenarios differ, {} and {}: the figures cannot be compared",
+        before.scenario["name"],
+        after.scenario["name"]
+    );
+    Ok(())
+}
+
+/// A table for each alternative that both have, and what became worse of this project's own.
+fn differences(before: &Report, after: &Report, tolerance: u32) -> (String, Vec<String>) {
+    let (mut text, mut regressions) = (String::new(), Vec::new());
+    for old in &before.alternatives {
+        let Some(new) = after.alternatives.iter().find(|one| one.name == old.name) else {
+            let _ = writeln!(text, "{}: only in the first report\n", old.name);
+            if old.own {
+                regressions.push(format!("{} did not run", old.name));
+            }
+            continue;
+        };
+        let mut table = Table::default();
+        table.row(&old.name, ["before", "after", "difference", ""].map(str::to_owned).into_iter());
+        for figure in &FIGURES {
+            let (Some(was), now) = (old.figures.get(figure.key), new.figures.get(figure.key)) else { continue };
+            let Some(now) = now else {
+                if old.own {
+                    regressions.push(format!("{}: {} is not measured any more", old.name, figure.words.trim()));
+                }
+                continue;
+            };
+            let verdict = verdict(figure, was, now, tolerance);
+            let words = [was, now].map(|of| figure.unit.words(of.median));
+            let mark = match verdict {
+                Verdict::Same => "",
+                Verdict::Better => "better",
+                Verdict::Worse => "worse",
+            };
+            if verdict == Verdict::Worse && old.own {
+                regressions.push(format!("{}: {}: {} → {}", old.name, figure.words.trim(), words[0], words[1]));
+            }
+            let cells = words.into_iter().chain([difference(was.median, now.median), mark.to_owned()]);
+            table.row(figure.words, cells);
+        }
+        text += &table.render();
+        text.push('\n');
+    }
+    for new in after.alternatives.iter().filter(|new| !before.alternatives.iter().any(|old| old.name == new.name)) {
+        let _ = writeln!(text, "{}: only in the second report\n", new.name);
+    }
+    (text, regressions)
+}
+
+/// Worse is what passes the tolerance, is more than noise, and was so in no round of before; better the same way round.
+fn verdict(figure: &Figure, was: &Spread, now: &Spread, tolerance: u32) -> Verdict {
+    let allowed = (was.median.saturating_mul(tolerance.into()) / 100).max(figure.noise);
+    let more = now.median > was.median.saturating_add(allowed) && now.median > was.highest;
+    let less = now.median.saturating_add(allowed) < was.median && now.median < was.lowest;
+    match (figure.better, more, less) {
+        (Better::More, true, _) | (Better::Less, _, true) => Verdict::Better,
+        (Better::More, _, true) | (Better::Less, true, _) => Verdict::Worse,
+        _ => Verdict::Same,
+    }
+}
+
+fn difference(was: u64, now: u64) -> String {
+    if was == now {
+        return "=".to_owned();
+    }
+    if was == 0 {
+        return "from 0".to_owned();
+    }
+    let percent = (now as f64 / was as f64 - 1.0) * 100.0;
+    format!("{percent:+.1} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A report with one alternative that dropped and made so many.
+    fn report(name: &str, dropped: u64, made: u64) -> String {
+        let spread = |value: u64| serde_json::json!({ "median": value, "lowest": value, "highest": value });
+        serde_json::json!({
+            "version": 1, "host": { "kernel": "6.12" }, "scale": { "factor": "1/32" }, "scenario": { "name": "churn" },
+            "alternatives": [{ "name": name, "own": name.starts_with("guard"),
+                               "figures": { "dropped": spread(dropped), "made": spread(made) } }],
+        })
+        .to_string()
+    }
+
+    fn regressions(before: &str, after: &str) -> Vec<String> {
+        differences(&parse(before).unwrap(), &parse(after).unwrap(), 10).1
+    }
+
+    #[test]
+    fn a_drop_where_there_was_none_is_a_regression_and_a_little_less_made_is_not() {
+        let before = report("guard", 0, 10_000);
+        assert_eq!(regressions(&before, &report("guard", 0, 9_001)), [""; 0]);
+        assert_eq!(
+            regressions(&before, &report("guard", 1, 8_999)),
+            ["guard: connections made: 10,000 → 8,999", "guard: new flows dropped (a retry counts again): 0 → 1"]
+        );
+    }
+
+    #[test]
+    fn only_this_projects_programs_can_regress_and_one_that_is_gone_has() {
+        assert_eq!(regressions(&report("stock", 0, 100), &report("stock", 900, 10)), [""; 0]);
+        assert_eq!(regressions(&report("guard", 0, 100), &report("stock", 0, 100)), ["guard did not run"]);
+        let gone = report("guard", 0, 100).replace("\"dropped\"", "\"else\"");
+        let told = regressions(&report("guard", 0, 100), &gone);
+        assert_eq!(told, ["guard: new flows dropped (a retry counts again) is not measured any more"]);
+    }
+
+    #[test]
+    fn what_a_round_of_before_had_already_is_not_worse() {
+        let spread = |lowest, median, highest| Spread { median, lowest, highest };
+        let latency = FIGURES.iter().find(|figure| figure.key == "connect_p99_us").unwrap();
+        let of = |was: Spread, now| verdict(latency, &was, &spread(now, now, now), 10);
+        assert_eq!(of(spread(100_000, 100_000, 100_000), 140_000), Verdict::Worse);
+        assert_eq!(of(spread(90_000, 100_000, 150_000), 140_000), Verdict::Same);
+        assert_eq!(of(spread(100_000, 100_000, 100_000), 115_000), Verdict::Same, "noise");
+        assert_eq!(of(spread(100_000, 100_000, 100_000), 50_000), Verdict::Better);
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_refused_by_name() {
+        let (one, other) = (report("guard", 0, 1), report("guard", 0, 1).replace("1/32", "1/8"));
+        let error = check_comparable(&parse(&one).unwrap(), &parse(&other).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("1/32 and 1/8"), "{error}");
+        let other = one.replace("churn", "burst");
+        assert!(check_comparable(&parse(&one).unwrap(), &parse(&other).unwrap()).is_err());
+        let newer = one.replace("\"version\":1", "\"version\":2");
+        assert!(parse(&newer).unwrap_err().to_string().contains("version 2"));
+        assert!(parse("{}").unwrap_err().to_string().contains("no report"));
+    }
+}

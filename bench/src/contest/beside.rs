@@ -1,0 +1,148 @@
+//! What runs beside the load: nothing, a job, or a program. Started on a table at rest, stopped on an empty one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bench::conntrack::Settings;
+use nix::unistd::Pid;
+
+use super::alternative::{Alternative, Write};
+use super::cron::Cron;
+use super::decision::Decision;
+use crate::guard::Guard;
+use crate::put_back::RunFolder;
+use crate::scale::Scale;
+use crate::status::Status;
+
+const NETFILTER: &str = "/proc/sys/net/netfilter";
+/// The guard's start, which loads its programs, and its stop, which restores the settings.
+const PATIENCE: Duration = Duration::from_mins(1);
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Where the programs are and where their files go.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    /// The guard's binary.
+    pub guard: PathBuf,
+    /// Gets the guard's log, policy and last status of each run.
+    pub out: PathBuf,
+}
+
+/// A started alternative.
+pub(super) enum Beside {
+    /// Its values are set, nothing runs.
+    Nothing,
+    /// The job.
+    Cron(Cron),
+    /// The daemon, with its state directory and the folder of its files.
+    Guard { guard: Guard, files: PathBuf, _state: RunFolder },
+}
+
+/// What an alternative did by itself during the load.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub decisions: Vec<Decision>,
+    /// Only the guard tells how long a resize took.
+    pub status: Option<Status>,
+}
+
+impl Beside {
+    /// Writes the alternative's values and starts what it runs. `round` of `rounds` shifts the job's minute.
+    pub fn start(
+        alternative: Alternative,
+        scale: Scale,
+        (round, rounds): (u32, u32),
+        places: &Places,
+        stop: &AtomicBool,
+    ) -> Result<Self> {
+        for write in alternative.writes(scale, &read) {
+            apply(write)?;
+        }
+        let mode = match alternative {
+            Alternative::Cron => return Ok(Self::Cron(Cron::start((round, rounds), scale.ceilings().max)?)),
+            Alternative::Guard => "enforce",
+            Alternative::GuardAdvise => "advise",
+            Alternative::Bpftune => anyhow::bail!("bpftune is not unpacked here: `cargo xtask bench churn` does it"),
+            Alternative::Stock | Alternative::Static | Alternative::StaticCeiling | Alternative::KubeProxy { .. } => {
+                return Ok(Self::Nothing);
+            }
+        };
+        let files = places.out.join(format!("{alternative}-{}", round + 1));
+        fs::create_dir_all(&files).with_context(|| files.display().to_string())?;
+        let policy = files.join("policy.toml");
+        // Absolute: the guest's memory need not be the gateway's.
+        let limit = format!("{}MiB", scale.memory_limit() >> 20);
+        fs::write(&policy, scale.policy(mode, &limit)).with_context(|| policy.display().to_string())?;
+        let state = RunFolder::new()?;
+        let arguments = ["--config".as_ref(), policy.as_os_str(), "--state-dir".as_ref(), state.path().as_os_str()];
+        let guard = Guard::start_program(&places.guard, &arguments, &files, PATIENCE, LOOK, stop)?;
+        guard.check_that_it_measures()?;
+        Ok(Self::Guard { guard, files, _state: state })
+    }
+
+    /// The process whose CPU and memory are the alternative's price.
+    pub fn pid(&self) -> Option<Pid> {
+        match self {
+            Self::Guard { guard, .. } => Some(guard.pid()),
+            Self::Nothing | Self::Cron(_) => None,
+        }
+    }
+
+    /// What it did, asked while the table still is as the load left it.
+    pub fn tell(&self) -> Result<Told> {
+        match self {
+            Self::Nothing => Ok(Told::default()),
+            Self::Cron(cron) => Ok(Told { decisions: cron.decisions(), status: None }),
+            Self::Guard { guard, files, .. } => {
+                let text = guard.status_text()?;
+                let file = files.join("status.json");
+                fs::write(&file, &text).with_context(|| file.display().to_string())?;
+                let status: Status = Guard::read(&text)?;
+                Ok(Told { decisions: Decision::of_guard(&status), status: Some(status) })
+            }
+        }
+    }
+
+    /// Ends it.
+    pub fn stop(self) -> Result<()> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Cron(cron) => cron.stop(),
+            Self::Guard { guard, .. } => {
+                let ended = guard.stop()?;
+                ensure!(ended.success(), "the guard ended with {ended}");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn path(name: &str) -> PathBuf {
+    Path::new(NETFILTER).join(name)
+}
+
+fn read(name: &str) -> Option<u64> {
+    fs::read_to_string(path(name)).ok()?.trim().parse().ok()
+}
+
+/// Writes a value and sees that the kernel took it.
+fn apply((name, value): Write) -> Result<()> {
+    let path = path(name);
+    fs::write(&path, value.to_string()).with_context(|| format!("{}: cannot write {value}", path.display()))?;
+    let found = read(name);
+    ensure!(found == Some(value), "{}: wrote {value}, it reads {found:?}", path.display());
+    Ok(())
+}
+
+/// Raises max alone.
+pub(super) fn set_max(max: u64) -> Result<()> {
+    apply((super::alternative::MAX, max))
+}
+
+/// max now.
+pub(super) fn max() -> Result<u64> {
+    Ok(Settings::read()?.max)
+}

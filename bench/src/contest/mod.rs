@@ -1,0 +1,177 @@
+//! `conntrack-guard-bench contest`: the same load against everything an operator would run, one after the other.
+
+mod alternative;
+mod beside;
+mod cron;
+mod decision;
+mod figure;
+mod plot;
+mod report;
+mod run;
+mod series;
+mod text;
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use bench::scenario::Scenario;
+
+use self::alternative::Alternative;
+use self::beside::Places;
+pub(crate) use self::figure::{Better, FIGURES, Figure, Spread};
+pub(crate) use self::report::VERSION;
+use self::report::{NotRun, Report};
+use self::run::{Run, Terms};
+use crate::scale::Scale;
+use crate::sysctls::Sysctls;
+use crate::{afresh, refused, run_command};
+
+/// What the user asks for.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// A scenario that comes with the program, or a file; docs/bench.md has every key
+    #[arg(long, value_name = "NAME|FILE", default_value = "burst")]
+    scenario: String,
+    /// Alternatives, with commas between: stock, static, static-ceiling, kube-proxy (kube-proxy-1.N for an older version),
+    /// cron, bpftune, guard, guard-advise [default: all]
+    #[arg(long, value_name = "LIST", value_parser = against, default_value = "")]
+    against: Against,
+    /// How often each alternative runs; the order is rotated
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Entries of the stock table; every other size, and the memory, follow at the same scale
+    #[arg(long, value_name = "ENTRIES", default_value = "8192", value_parser = table)]
+    table: Scale,
+    /// Folder for report.json, report.md, the plots, and the guard's files of each run
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The guard's binary [default: the one that lies beside this program]
+    #[arg(long, value_name = "FILE")]
+    guard: Option<PathBuf>,
+    /// Print the report as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which alternatives, in which order.
+#[derive(Clone, Debug)]
+struct Against(Vec<Alternative>);
+
+fn against(text: &str) -> std::result::Result<Against, String> {
+    if text.is_empty() { Ok(Against(Alternative::ALL.to_vec())) } else { Alternative::list(text).map(Against) }
+}
+
+fn table(text: &str) -> std::result::Result<Scale, String> {
+    let sizes = || Scale::TABLES.map(|size| size.to_string()).join(", ");
+    text.parse().ok().and_then(Scale::of_table).ok_or_else(|| format!("it must be one of {}", sizes()))
+}
+
+/// Runs all of them. Exit code 1 where one of them could not run.
+pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> {
+    afresh::check_unused("the bench", "cargo xtask bench churn")?;
+    fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
+    let scale = arguments.table;
+    let guard = match &arguments.guard {
+        Some(guard) => guard.clone(),
+        None => env::current_exe().context("this program's own place")?.with_file_name("conntrack-guard"),
+    };
+    let terms = Terms {
+        scenario: Scenario::find(&arguments.scenario)?,
+        scale,
+        rounds: arguments.rounds,
+        places: Places { guard, out: arguments.out.clone() },
+        found: Sysctls::read()?,
+        stop,
+    };
+    eprintln!("{}{}", scale.words(report::rate(&terms.scenario)), run_command::head(&terms.scenario));
+    let (runs, not_run) = rounds(&terms, &arguments.against.0)?;
+    let report = Report::new(&terms, &arguments.against.0, &runs, not_run)?;
+    write(&report, &arguments.out)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("\n{}", text::table(&report));
+    }
+    eprintln!("report.json, report.md and the plots: {}", arguments.out.display());
+    Ok(ExitCode::from(u8::from(!report.not_run.is_empty())))
+}
+
+/// The order of a round: each one starts with the next alternative, so that nobody always comes first.
+fn order(all: &[Alternative], round: u32) -> Vec<Alternative> {
+    let mut all = all.to_vec();
+    let first = usize::try_from(round - 1).unwrap_or(0) % all.len().max(1);
+    all.rotate_left(first);
+    all
+}
+
+/// In the order in which they ran.
+type Runs = Vec<(Alternative, Run)>;
+
+fn rounds(terms: &Terms<'_>, against: &[Alternative]) -> Result<(Runs, Vec<NotRun>)> {
+    let (mut runs, mut not_run) = (Vec::new(), Vec::<NotRun>::new());
+    for round in 1..=terms.rounds {
+        for (position, alternative) in (1..).zip(order(against, round)) {
+            if not_run.iter().any(|one| one.alternative == alternative) {
+                continue;
+            }
+            match terms.run(alternative, round, position) {
+                Ok(run) => {
+                    eprintln!("{alternative:<14} round {round}/{}  done: {}", terms.rounds, text::line(&run));
+                    runs.push((alternative, run));
+                }
+                Err(error) if terms.stop.load(Ordering::Relaxed) || refused(&error) => return Err(error),
+                // The others still say something; this one is named.
+                Err(error) => {
+                    eprintln!("{alternative:<14} round {round}/{}  could not run: {error:#}", terms.rounds);
+                    not_run.push(NotRun { alternative, why: format!("{error:#}") });
+                }
+            }
+        }
+    }
+    if runs.is_empty() {
+        bail!("none of the alternatives could run");
+    }
+    Ok((runs, not_run))
+}
+
+fn write(report: &Report, out: &Path) -> Result<()> {
+    let file = |name: &str, content: &str| {
+        let path = out.join(name);
+        fs::write(&path, content).with_context(|| path.display().to_string())
+    };
+    file("report.json", &serde_json::to_string_pretty(report)?)?;
+    let plots = plot::all(report)?;
+    for plot in &plots {
+        file(plot.name, &plot.svg)?;
+    }
+    file("report.md", &text::markdown(report, &plots))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn over_as_many_rounds_as_alternatives_each_is_once_at_each_place() {
+        let all = [Alternative::Stock, Alternative::Static, Alternative::Guard];
+        let rounds: Vec<_> = (1..=4).map(|round| order(&all, round)).collect();
+        assert_eq!(rounds[0], all);
+        assert_eq!(rounds[1], [Alternative::Static, Alternative::Guard, Alternative::Stock]);
+        assert_eq!(rounds[3], rounds[0]);
+        for place in 0..3 {
+            assert!(all.iter().all(|one| rounds[..3].iter().any(|round| round[place] == *one)));
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_means_all_and_sizes_are_checked() {
+        assert_eq!(against("").unwrap().0, Alternative::ALL);
+        assert_eq!(against("guard").unwrap().0, [Alternative::Guard]);
+        assert_eq!(table("8192"), Ok(Scale::DEMO));
+        assert!(table("8000").unwrap_err().contains("16384"));
+    }
+}

@@ -1,0 +1,142 @@
+//! report.json: everything that was measured, and under which terms. Its fields are described in docs/bench.md.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+use bench::conntrack::Settings;
+use bench::scenario::Scenario;
+use serde::Serialize;
+
+use super::alternative::Alternative;
+use super::figure::Spread;
+use super::run::{Run, Terms};
+
+/// Of the format. Fields are only ever added within one version.
+pub(crate) const VERSION: u32 = 1;
+
+/// All of it.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Report {
+    pub version: u32,
+    /// Of the bench, and so of the guard that was built with it.
+    pub bench: &'static str,
+    pub host: Host,
+    pub scale: ScaleNow,
+    /// What all of them got.
+    pub scenario: Scenario,
+    pub rounds: u32,
+    pub alternatives: Vec<Entry>,
+    /// What was asked for and could not run.
+    pub not_run: Vec<NotRun>,
+}
+
+/// What it ran on.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Host {
+    /// The kernel's release.
+    pub kernel: String,
+    pub cpus: usize,
+    /// `MemTotal`, bytes.
+    pub memory_bytes: u64,
+}
+
+/// The sizes in force.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ScaleNow {
+    /// Of all sizes, rates and the memory, as `1/32`.
+    pub factor: String,
+    pub stock: Settings,
+    pub ceilings: Settings,
+    /// What the guard's policy allows entries and buckets to take.
+    pub memory_limit_bytes: u64,
+    /// In words.
+    #[serde(skip)]
+    pub words: String,
+}
+
+/// One alternative in all rounds.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Entry {
+    #[serde(rename = "name")]
+    pub alternative: Alternative,
+    /// What it is.
+    pub what: String,
+    /// Whether it is a program of this project.
+    pub own: bool,
+    /// Its figures over all rounds, by key.
+    pub figures: BTreeMap<String, Spread>,
+    /// Each run.
+    pub runs: Vec<Run>,
+}
+
+/// What could not run.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct NotRun {
+    #[serde(rename = "name")]
+    pub alternative: Alternative,
+    pub why: String,
+}
+
+impl Report {
+    /// Puts the runs in the order of `against`.
+    pub fn new(
+        terms: &Terms<'_>,
+        against: &[Alternative],
+        runs: &[(Alternative, Run)],
+        not_run: Vec<NotRun>,
+    ) -> Result<Self> {
+        let mut alternatives = Vec::new();
+        for &alternative in against {
+            let runs: Vec<Run> = runs.iter().filter(|(of, _)| *of == alternative).map(|(_, run)| run.clone()).collect();
+            if runs.is_empty() {
+                continue;
+            }
+            let figures = Spread::of_all(&runs.iter().map(|run| &run.figures).collect::<Vec<_>>());
+            let (what, own) = (alternative.words(), alternative.is_own());
+            alternatives.push(Entry { alternative, what, own, figures, runs });
+        }
+        let scale = terms.scale;
+        Ok(Self {
+            version: VERSION,
+            bench: env!("CARGO_PKG_VERSION"),
+            host: Host::read()?,
+            scale: ScaleNow {
+                factor: scale.to_string(),
+                stock: scale.stock(),
+                ceilings: scale.ceilings(),
+                memory_limit_bytes: scale.memory_limit(),
+                words: scale.words(rate(&terms.scenario)),
+            },
+            scenario: terms.scenario.clone(),
+            rounds: terms.rounds,
+            alternatives,
+            not_run,
+        })
+    }
+}
+
+/// The most new connections, flows and packets a second, as its loads plan them; closed loops plan nothing.
+pub(super) fn rate(scenario: &Scenario) -> u64 {
+    let highest = scenario.loads.iter().filter_map(|load| Some(load.traffic.rate()?.highest()));
+    rounded(highest.sum())
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are checked where they are read")]
+fn rounded(rate: f64) -> u64 {
+    rate.round() as u64
+}
+
+impl Host {
+    fn read() -> Result<Self> {
+        let meminfo = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
+        let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+        let kib: u64 = kib.and_then(|kib| kib.parse().ok()).context("/proc/meminfo: no MemTotal")?;
+        Ok(Self {
+            kernel: nix::sys::utsname::uname()?.release().to_string_lossy().into_owned(),
+            cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            memory_bytes: kib * 1024,
+        })
+    }
+}

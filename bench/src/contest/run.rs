@@ -1,0 +1,200 @@
+//! One alternative under the load, from a clean kernel state back to one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bench::conntrack::{Settings, Statistics};
+use bench::load::{Distribution, Outcome};
+use bench::scenario::{self, Progress, Scenario};
+use serde::Serialize;
+
+use super::alternative::Alternative;
+use super::beside::{Beside, Places, Told};
+use super::decision::{Decision, now_ms};
+use super::figure::Figures;
+use super::series::{Origin, Resized, Series};
+use crate::afresh;
+use crate::memory::{Entries, Usage};
+use crate::scale::Scale;
+use crate::status::{Resize, Status};
+use crate::sysctls::Sysctls;
+use crate::watch::{self, Sums};
+
+/// How often both sides are read.
+const SAMPLE: Duration = Duration::from_millis(200);
+/// How often a line of progress is printed.
+const LINE: Duration = Duration::from_secs(5);
+
+/// What all runs have in common.
+pub(super) struct Terms<'a> {
+    pub scenario: Scenario,
+    pub scale: Scale,
+    pub rounds: u32,
+    pub places: Places,
+    /// The settings as found, before the first run.
+    pub found: Sysctls,
+    pub stop: &'a AtomicBool,
+}
+
+/// What one run was.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Run {
+    /// Counted from 1.
+    pub round: u32,
+    /// The how manieth in its round, counted from 1.
+    pub position: u32,
+    /// Its figures, by key.
+    pub figures: Figures,
+    /// What became of the load.
+    pub outcome: scenario::Outcome,
+    /// The settings when the load began, the alternative already at work.
+    pub at_start: Settings,
+    /// The settings after the load.
+    pub at_end: Settings,
+    /// What the alternative changed by itself.
+    pub decisions: Vec<Decision>,
+    /// What it wanted and may not have, as of the end.
+    pub held: Vec<String>,
+    /// Changes of the number of buckets that were seen.
+    pub resized: Vec<Resized>,
+    /// Resizes during the load with how long they took, as the guard tells; `null` where none ran.
+    pub stalls: Option<Vec<Stall>>,
+    /// Settings that were not as found after its end, before they were put back.
+    pub left: Vec<String>,
+    /// The table over time.
+    pub series: Series,
+}
+
+/// A resize, for most of which all packets of tracked flows wait.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Stall {
+    /// When it was done, milliseconds since the load's start.
+    pub at_ms: u64,
+    pub took_us: u64,
+    /// Whether the guard asked for it, or else which program.
+    pub own: bool,
+    pub comm: String,
+}
+
+impl Terms<'_> {
+    /// Runs one alternative and puts everything back, whatever came of it.
+    pub fn run(&self, alternative: Alternative, round: u32, position: u32) -> Result<Run> {
+        let run = self.afresh(alternative, round, position);
+        // Its entries would keep a smaller table from coming to rest.
+        let left = self.found.put_back().context("cannot put the settings back");
+        let (mut run, left) = (run?, left?);
+        run.left = left.iter().map(|path| path.display().to_string()).collect();
+        Ok(run)
+    }
+
+    fn afresh(&self, alternative: Alternative, round: u32, position: u32) -> Result<Run> {
+        let topology = self.scenario.topology()?;
+        afresh::start(self.scale.stock(), self.stop)?;
+        let beside = Beside::start(alternative, self.scale, (round - 1, self.rounds), &self.places, self.stop)?;
+        let at_start = Settings::read()?;
+        let began = now_ms()?;
+        let origin = Origin::now(beside.pid())?;
+        let (mut series, progress) = (Series::default(), Progress::new(&self.scenario));
+        series.sample(Duration::ZERO, &origin, Sums::of(&progress))?;
+        let (before, mut next_line) = (Statistics::read()?, LINE);
+        let look = |elapsed| {
+            let sums = Sums::of(&progress);
+            series.sample(elapsed, &origin, sums)?;
+            if elapsed >= next_line {
+                next_line += LINE;
+                let entries = series.count.last().copied().unwrap_or_default();
+                let drops = Statistics::read()?.drops_since(&before);
+                let line = watch::line(elapsed, sums, entries, Settings::read()?, drops);
+                eprintln!("{alternative:<14} round {round}/{}{line}", self.rounds);
+            }
+            Ok(())
+        };
+        let outcome = watch::while_running(|| self.scenario.run(&topology, &progress, self.stop), SAMPLE, look)?;
+        ensure!(!self.stop.load(Ordering::Relaxed), "stopped; everything is put back");
+        let at_end = Settings::read()?;
+        let usage = beside.pid().map(Usage::read).transpose()?;
+        let told = beside.tell()?;
+        afresh::empty(self.stop)?;
+        beside.stop()?;
+        topology.remove()?;
+        let decisions: Vec<Decision> = told.decisions.iter().map(|one| one.clone().since(began)).collect();
+        Ok(Run {
+            round,
+            position,
+            figures: figures(&outcome.all, &series, &told, usage, began, Entries::read()?)?,
+            at_start,
+            at_end,
+            decisions,
+            held: told.status.iter().flat_map(|status| &status.held).map(ToString::to_string).collect(),
+            resized: series.resized(),
+            stalls: told.status.as_ref().map(|status| stalls(status, began)),
+            left: Vec::new(),
+            outcome,
+            series,
+        })
+    }
+}
+
+fn stalls(status: &Status, began: i64) -> Vec<Stall> {
+    let after = |at_ms: u64| u64::try_from(i64::try_from(at_ms).ok()?.checked_sub(began)?).ok();
+    let stall = |resize: &Resize| {
+        let at_ms = after(resize.at_ms)?;
+        Some(Stall { at_ms, took_us: resize.took_us, own: resize.own, comm: resize.comm.clone() })
+    };
+    status.resizes.iter().filter_map(stall).collect()
+}
+
+fn figures(
+    outcome: &Outcome,
+    series: &Series,
+    told: &Told,
+    usage: Option<Usage>,
+    began: i64,
+    entries: Entries,
+) -> Result<Figures> {
+    let mut all = Figures::new();
+    let mut set = |key: &str, value: Option<u64>| {
+        if let Some(value) = value {
+            all.insert(key.to_owned(), value);
+        }
+    };
+    let last = |column: &[u64]| column.last().copied();
+    let most = |column: &[u64]| column.iter().max().copied();
+    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    set("made", Some(outcome.made));
+    set("made_per_s", u64::try_from(u128::from(outcome.made) * 1000 / outcome.elapsed.as_millis().max(1)).ok());
+    set("failed", Some(outcome.failures()));
+    let mut latency = |name: &str, of: &Distribution| {
+        if of.count() > 0 {
+            for (which, value) in [("p50", of.at(0.5)), ("p99", of.at(0.99)), ("p999", of.at(0.999)), ("max", of.max())]
+            {
+                set(&format!("{name}_{which}_us"), Some(micros(value)));
+            }
+        }
+    };
+    latency("connect", &outcome.connect);
+    latency("request", &outcome.request);
+    set("lateness_p99_us", (outcome.lateness.count() > 0).then(|| micros(outcome.lateness.at(0.99))));
+    set("dropped", last(&series.dropped()));
+    set("table_full", last(&series.table_full));
+    set("chain_too_long", last(&series.chain_too_long));
+    set("clash_lost", last(&series.clash_lost));
+    set("evicted", last(&series.evicted));
+    set("peak_entries", most(&series.count));
+    set("highest_max", most(&series.max));
+    set("highest_buckets", most(&series.buckets));
+    set("memory_mean_bytes", series.mean_over_time(&series.memory_bytes));
+    set("memory_peak_bytes", most(&series.memory_bytes));
+    let highest = most(&series.max).zip(most(&series.buckets));
+    set("memory_at_max_bytes", highest.map(|(max, buckets)| Entries { objects: max, ..entries }.bytes_with(buckets)));
+    set("resizes", Some(u64::try_from(series.resized().len())?));
+    if let Some(status) = &told.status {
+        let own = stalls(status, began).into_iter().filter(|stall| stall.own);
+        set("longest_stall_us", Some(own.map(|stall| stall.took_us).max().unwrap_or(0)));
+    }
+    set("decisions", Some(u64::try_from(told.decisions.len())?));
+    set("program_cpu_ms", last(&series.program_cpu_ms));
+    set("program_peak_kib", usage.map(|usage| usage.peak_kib));
+    Ok(all)
+}

@@ -1,0 +1,130 @@
+//! The report for people: a table on the terminal, report.md.
+
+use std::fmt::Write as _;
+
+use super::decision::Decision;
+use super::figure::{FIGURES, Figure, Spread};
+use super::plot::Plot;
+use super::report::{Entry, Report};
+use super::run::Run;
+use crate::run_command;
+use crate::table::{Table, grouped, short};
+
+/// Decisions of one run that are listed in full.
+const DECISIONS: usize = 20;
+/// Figures whose spread over the rounds is shown.
+const SPREAD: [&str; 6] = ["made", "failed", "dropped", "connect_p99_us", "peak_entries", "memory_mean_bytes"];
+
+/// A run in one line, as it ends.
+pub(super) fn line(run: &Run) -> String {
+    let of = |key: &str| grouped(run.figures.get(key).copied().unwrap_or(0));
+    format!(
+        "made {}, failed {}, new flows dropped {}, peak entries {}, max {} to {}, buckets {} to {}",
+        of("made"),
+        of("failed"),
+        of("dropped"),
+        of("peak_entries"),
+        grouped(run.at_start.max),
+        grouped(run.at_end.max),
+        grouped(run.at_start.buckets),
+        grouped(run.at_end.buckets)
+    )
+}
+
+/// Figures that some alternative has, with their cells.
+fn rows(report: &Report) -> impl Iterator<Item = (&'static Figure, Vec<String>)> {
+    FIGURES.iter().filter_map(|figure| {
+        let spreads: Vec<_> = report.alternatives.iter().map(|entry| entry.figures.get(figure.key)).collect();
+        let cell = |spread: Option<&Spread>| match spread {
+            Some(spread) => figure.unit.words(spread.median),
+            None => "–".to_owned(),
+        };
+        spreads.iter().any(Option::is_some).then(|| (figure, spreads.iter().copied().map(cell).collect()))
+    })
+}
+
+/// One column an alternative, medians over the rounds; below it what could not run.
+pub(super) fn table(report: &Report) -> String {
+    let mut table = Table::default();
+    let head = if report.rounds == 1 { String::new() } else { format!("medians of {} rounds", report.rounds) };
+    table.row(&head, report.alternatives.iter().map(|entry| entry.alternative.to_string()));
+    for (figure, cells) in rows(report) {
+        table.row(figure.words, cells.into_iter());
+    }
+    let mut text = table.render();
+    for one in &report.not_run {
+        let _ = writeln!(text, "could not run: {}: {}", one.alternative, one.why);
+    }
+    text
+}
+
+/// report.md, which shows the plots.
+pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
+    let mut text = format!(
+        "# The same load against each alternative\n\n\
+         Linux {}, {} CPUs, {} MiB of memory; conntrack-guard {}. The load: {}. {} each, in rotated order; each from the \
+         kernel's settings as found, scaled, and an empty table.\n\n```\n{}```\n\n",
+        report.host.kernel,
+        report.host.cpus,
+        report.host.memory_bytes >> 20,
+        report.bench,
+        run_command::head(&report.scenario),
+        if report.rounds == 1 { "One run".to_owned() } else { format!("{} runs", report.rounds) },
+        report.scale.words
+    );
+    for entry in &report.alternatives {
+        let _ = writeln!(text, "- **{}**: {}", entry.alternative, entry.what);
+    }
+    for one in &report.not_run {
+        let _ = writeln!(text, "- **{}** could not run: {}", one.alternative, one.why.replace('\n', " "));
+    }
+    let _ =
+        write!(text, "\n## Figures\n\n{}\n", pipes(report, rows(report).map(|(figure, cells)| (figure.words, cells))));
+    if report.rounds > 1 {
+        let spreads = SPREAD.iter().filter_map(|key| FIGURES.iter().find(|figure| figure.key == *key));
+        let cells = |figure: &Figure| {
+            let cell = |entry: &Entry| match entry.figures.get(figure.key) {
+                Some(of) => format!("{} to {}", figure.unit.words(of.lowest), figure.unit.words(of.highest)),
+                None => "–".to_owned(),
+            };
+            (figure.words, report.alternatives.iter().map(cell).collect())
+        };
+        let _ = write!(text, "## Lowest and highest of the rounds\n\n{}\n", pipes(report, spreads.map(cells)));
+    }
+    for plot in plots {
+        let _ = write!(text, "![{}]({})\n\n", plot.title, plot.name);
+    }
+    text.push_str("## What changed by itself, in the first round\n\n");
+    for entry in &report.alternatives {
+        let Some(run) = entry.runs.first() else { continue };
+        for decision in run.decisions.iter().take(DECISIONS) {
+            let _ = writeln!(text, "- {}: {}", entry.alternative, words(decision));
+        }
+        if let Some(more) = run.decisions.len().checked_sub(DECISIONS).filter(|more| *more > 0) {
+            let _ = writeln!(text, "- {}: {more} more in report.json", entry.alternative);
+        }
+        for held in &run.held {
+            let _ = writeln!(text, "- {}: held: {held}", entry.alternative);
+        }
+    }
+    text
+}
+
+fn words(decision: &Decision) -> String {
+    let Decision { at_ms, setting, old, new, rule, evidence, effect } = decision;
+    let after = std::time::Duration::from_millis(at_ms.unsigned_abs());
+    let when = if *at_ms < 0 { format!("{} before the load", short(after)) } else { format!("after {}", short(after)) };
+    format!("{when}: {setting} from {} to {} ({effect}; {rule}: {evidence})", grouped(*old), grouped(*new))
+}
+
+/// A Markdown table with a column for each alternative.
+fn pipes<'a>(report: &Report, rows: impl Iterator<Item = (&'a str, Vec<String>)>) -> String {
+    let heads: Vec<String> = report.alternatives.iter().map(|entry| entry.alternative.to_string()).collect();
+    let mut text = format!("| | {} |\n|---|{}\n", heads.join(" | "), "---:|".repeat(heads.len()));
+    for (words, cells) in rows {
+        // Markdown drops blanks at the start of a cell; what is indented belongs to the row above.
+        let words = words.strip_prefix("  ").map_or_else(|| words.to_owned(), |words| format!("· {words}"));
+        let _ = writeln!(text, "| {words} | {} |", cells.join(" | "));
+    }
+    text
+}
