@@ -1,5 +1,8 @@
 //! `cargo xtask bench`: measurements on a real kernel, in a guest. What they show is the bench's to say.
 
+mod churn;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -15,6 +18,31 @@ const ROUND_LIMIT: Duration = Duration::from_mins(5);
 /// What is measured.
 #[derive(clap::Subcommand)]
 pub enum What {
+    /// The guard against everything an operator would run instead, under the same load
+    ///
+    /// Each alternative starts on an empty table and the kernel's own settings, scaled; both sides are read, the clients'
+    /// and the kernel's. Writes report.json, report.md and plots. On a guest with one CPU whose clock counts instructions:
+    /// the load keeps its times on any machine. Exits with 1 where an alternative could not run; the report says why.
+    Churn(churn::Arguments),
+    /// What became of the figures between two reports of `churn`
+    ///
+    /// Exits with 1 where a figure of this project's programs became worse by more than the tolerance.
+    Compare {
+        /// report.json of before
+        before: PathBuf,
+        /// report.json of after
+        after: PathBuf,
+        /// How much worse a figure may be, percent of before
+        #[arg(long, value_name = "PERCENT", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=1_000))]
+        tolerance: u32,
+    },
+    #[command(flatten)]
+    Counted(Counted),
+}
+
+/// What is measured in counted instructions.
+#[derive(clap::Subcommand)]
+pub enum Counted {
     /// What watching costs a new flow, in counted instructions: the guard's hooks, bpftrace, `conntrack -E`
     ///
     /// At four loads of the hash table, each against nothing watching, in interleaved rounds on one guest with one CPU.
@@ -71,7 +99,7 @@ pub enum What {
     },
 }
 
-impl What {
+impl Counted {
     /// The measurement's name, which is that of the bench's command.
     pub fn name(&self) -> &'static str {
         match self {
@@ -83,12 +111,20 @@ impl What {
     }
 }
 
-/// Sets up, builds, boots and passes the bench's output and exit code through.
+/// Runs what was asked for; the bench's output and exit code are passed through.
 pub fn run(what: &What) -> Result<u8> {
+    match what {
+        What::Churn(arguments) => churn::run(arguments),
+        What::Compare { before, after, tolerance } => churn::compare(before, after, *tolerance),
+        What::Counted(what) => set_up_and_measure(what),
+    }
+}
+
+fn set_up_and_measure(what: &Counted) -> Result<u8> {
     let mut pieces = setup::for_build();
     pieces.extend(setup::for_guest(KERNEL));
     pieces.extend(setup::for_guest_programs());
-    if matches!(what, What::Hooks { .. }) {
+    if matches!(what, Counted::Hooks { .. }) {
         pieces.extend(setup::for_bench());
     }
     setup::ensure(&pieces, setup::Say::Fetched)?;
@@ -96,11 +132,11 @@ pub fn run(what: &What) -> Result<u8> {
 }
 
 /// The same where everything is set up.
-pub fn measure(what: &What) -> Result<u8> {
+pub fn measure(what: &Counted) -> Result<u8> {
     let mut command = match what {
-        What::Hooks { .. } => vec![build::release()?.bench.into(), what.name().into()],
+        Counted::Hooks { .. } => vec![build::release()?.bench.into(), what.name().into()],
         // They measure the binary that ships; the bench itself may be a debug build.
-        What::Start { .. } | What::Reaction { .. } | What::Idle { .. } => {
+        Counted::Start { .. } | Counted::Reaction { .. } | Counted::Idle { .. } => {
             let guard = image::static_binary()?;
             process::show(process::cargo().args(["build", "--quiet", "--package", "conntrack-guard-bench", "--bins"]))?;
             vec![tree::built().join("debug/conntrack-guard-bench").into(), what.name().into(), guard.into()]
@@ -108,9 +144,9 @@ pub fn measure(what: &What) -> Result<u8> {
     };
     // How much is asked for, and how many rounds that is at most, for the guest's time limit.
     let (option, much, rounds, json) = match what {
-        What::Hooks { rounds, json } | What::Start { rounds, json } => ("--rounds", rounds, *rounds, json),
-        What::Reaction { crossings, json } => ("--crossings", crossings, crossings / 50, json),
-        What::Idle { seconds, json } => ("--for", seconds, seconds / 600, json),
+        Counted::Hooks { rounds, json } | Counted::Start { rounds, json } => ("--rounds", rounds, *rounds, json),
+        Counted::Reaction { crossings, json } => ("--crossings", crossings, crossings / 50, json),
+        Counted::Idle { seconds, json } => ("--for", seconds, seconds / 600, json),
     };
     command.extend([option.into(), much.to_string().into()]);
     if *json {

@@ -16,6 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bench::scenario::Scenario;
@@ -29,6 +30,9 @@ use self::run::{Run, Terms};
 use crate::scale::Scale;
 use crate::sysctls::Sysctls;
 use crate::{afresh, refused, run_command};
+
+/// What a run takes beside its scenario, at most: the end of what is open, an empty table at rest, start and stop.
+const AROUND: Duration = Duration::from_mins(1);
 
 /// What the user asks for.
 #[derive(clap::Args)]
@@ -52,6 +56,9 @@ pub(crate) struct Arguments {
     /// The guard's binary [default: the one that lies beside this program]
     #[arg(long, value_name = "FILE")]
     guard: Option<PathBuf>,
+    /// Change nothing: check what was asked for, and print for how many seconds it lasts at most
+    #[arg(long)]
+    check: bool,
     /// Print the report as JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -72,6 +79,12 @@ fn table(text: &str) -> std::result::Result<Scale, String> {
 
 /// Runs all of them. Exit code 1 where one of them could not run.
 pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> {
+    let scenario = Scenario::find(&arguments.scenario)?;
+    if arguments.check {
+        let runs = u32::try_from(arguments.against.0.len())?.saturating_mul(arguments.rounds);
+        println!("{}", (scenario.duration + AROUND).saturating_mul(runs).as_secs());
+        return Ok(ExitCode::SUCCESS);
+    }
     afresh::check_unused("the bench", "cargo xtask bench churn")?;
     fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
     let scale = arguments.table;
@@ -80,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         None => env::current_exe().context("this program's own place")?.with_file_name("conntrack-guard"),
     };
     let terms = Terms {
-        scenario: Scenario::find(&arguments.scenario)?,
+        scenario,
         scale,
         rounds: arguments.rounds,
         places: Places { guard, out: arguments.out.clone() },

@@ -115,9 +115,10 @@ impl Terms<'_> {
         let at_end = Settings::read()?;
         let usage = beside.pid().map(Usage::read).transpose()?;
         let told = beside.tell()?;
+        // With its sockets: those whose entries were evicted or refused send again and again, and so would make entries.
+        topology.remove()?;
         afresh::empty(self.stop)?;
         beside.stop()?;
-        topology.remove()?;
         let decisions: Vec<Decision> = told.decisions.iter().map(|one| one.clone().since(began)).collect();
         Ok(Run {
             round,

@@ -3,19 +3,19 @@
 
 use super::heading;
 use super::tally::Tally;
-use crate::bench::{self, What};
+use crate::bench::{self, Counted};
 
 /// The figures are the bench's, and so are the limits; here they are taken from fewer rounds.
 pub fn run(tally: &mut Tally) {
-    let measured: [(&str, What); 3] = [
+    let measured: [(&str, Counted); 3] = [
         (
             "the static binary starts within 1 s of guest time, and 8 MiB are resident then",
-            What::Start { rounds: 3, json: false },
+            Counted::Start { rounds: 3, json: false },
         ),
-        ("a surge is answered within 10 ms of guest time", What::Reaction { crossings: 10, json: false }),
+        ("a surge is answered within 10 ms of guest time", Counted::Reaction { crossings: 10, json: false }),
         (
             "at rest it wakes up no more than once a second, takes less than 0.1 % of a core, and 8 MiB",
-            What::Idle { seconds: 60, json: false },
+            Counted::Idle { seconds: 60, json: false },
         ),
     ];
     for (name, what) in measured {

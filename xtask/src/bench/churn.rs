@@ -1,0 +1,142 @@
+//! `cargo xtask bench churn`: the same load against everything an operator would run, in a guest.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::build::Programs;
+use crate::{build, process, setup, tree, vm};
+
+/// How many times longer than on an idle machine it may take. The guest's clock counts instructions, so its figures do not
+/// depend on what else runs here, but its end does.
+const BUSY: u32 = 12;
+const BOOT: Duration = Duration::from_mins(3);
+/// The smallest guest, and what the scale's own memory is beside: kernel, programs, the load's sockets.
+const LEAST_MIB: u32 = 1024;
+/// Files of an earlier run that must not pass for this one's.
+const RESULTS: [&str; 2] = ["report.json", "report.md"];
+
+/// What the user asks for.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A scenario that comes with the bench, or a file; docs/bench.md has every key
+    #[arg(long, value_name = "NAME|FILE", default_value = "burst")]
+    scenario: String,
+    /// Alternatives, with commas between: stock, static, static-ceiling, kube-proxy (kube-proxy-1.N for an older version),
+    /// cron, bpftune, guard, guard-advise [default: all]
+    #[arg(long, value_name = "LIST")]
+    against: Option<String>,
+    /// How often each alternative runs; the order is rotated
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Entries of the stock table; every other size follows at the same scale
+    #[arg(long, value_name = "ENTRIES", default_value_t = 8_192)]
+    table: u64,
+    /// Kernel to boot
+    #[arg(long, value_enum, default_value = "6.12", value_name = "SERIES")]
+    kernel: setup::Series,
+    /// Where the report and the plots go [default: target/vm/out/churn]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the report as JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sets up, builds, boots, and passes the bench's output and exit code through.
+pub fn run(arguments: &Arguments) -> Result<u8> {
+    let programs = build::release()?;
+    // Wrong names and files are told before anything boots; the answer is how long it lasts.
+    let check = Command::new(&programs.bench)
+        .arg("contest")
+        .args(words(arguments)?)
+        .args(["--out", vm::OUT, "--check"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot start {}", programs.bench.display()))?;
+    if !check.status.success() {
+        return Ok(check.status.code().and_then(|code| code.try_into().ok()).unwrap_or(1));
+    }
+    let seconds: u32 = String::from_utf8_lossy(&check.stdout).trim().parse().context("the bench told no time")?;
+    let mut pieces = setup::for_guest_programs();
+    pieces.extend(setup::for_guest(arguments.kernel));
+    setup::ensure(&pieces, setup::Say::Fetched)?;
+    boot(arguments, &programs, Duration::from_secs(seconds.into()))
+}
+
+fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u8> {
+    let out = match &arguments.out {
+        Some(out) => absolute(out)?,
+        None => tree::kept().join("vm/out/churn"),
+    };
+    for name in RESULTS {
+        match fs::remove_file(out.join(name)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", out.join(name).display()));
+            }
+            _ => {}
+        }
+    }
+    let mut command: Vec<OsString> = vec![programs.bench.clone().into(), "contest".into()];
+    command.extend(words(arguments)?);
+    command.extend(["--out".into(), vm::OUT.into()]);
+    if arguments.json {
+        command.push("--json".into());
+    }
+    let mem_mib = LEAST_MIB.max(u32::try_from(arguments.table >> 8).unwrap_or(u32::MAX));
+    eprintln!(
+        "booting a guest: Linux {}, one CPU whose clock counts instructions, {mem_mib} MiB; {} s of the guest's time",
+        arguments.kernel.name(),
+        lasts.as_secs()
+    );
+    let start = Instant::now();
+    let code = vm::run(&vm::Guest {
+        kernel: arguments.kernel,
+        cpus: 1,
+        mem_mib,
+        count_instructions: true,
+        timeout: lasts * BUSY + BOOT,
+        out: out.clone(),
+        command,
+    })?;
+    eprintln!("the bench ended with {code} after {} s; its report: {}", start.elapsed().as_secs(), out.display());
+    Ok(code)
+}
+
+/// What the bench is asked for, both before and in the guest.
+fn words(arguments: &Arguments) -> Result<Vec<OsString>> {
+    let scenario = Path::new(&arguments.scenario);
+    // The guest starts elsewhere.
+    let scenario = if scenario.is_file() { absolute(scenario)?.into() } else { arguments.scenario.clone().into() };
+    let (rounds, table) = (arguments.rounds.to_string(), arguments.table.to_string());
+    let mut words: Vec<OsString> =
+        vec!["--scenario".into(), scenario, "--rounds".into(), rounds.into(), "--table".into(), table.into()];
+    if let Some(against) = &arguments.against {
+        words.extend(["--against".into(), against.into()]);
+    }
+    Ok(words)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    Ok(env::current_dir().context("the folder this was started in")?.join(path))
+}
+
+/// `cargo xtask bench compare`: on this machine, since nothing is measured.
+pub fn compare(before: &Path, after: &Path, tolerance: u32) -> Result<u8> {
+    process::show(process::cargo().args(["build", "--quiet", "--package", "conntrack-guard-bench", "--bins"]))?;
+    let bench = tree::built().join("debug/conntrack-guard-bench");
+    let status = Command::new(&bench)
+        .arg("compare")
+        .args([before, after])
+        .args(["--tolerance", &tolerance.to_string()])
+        .status()
+        .with_context(|| format!("cannot start {}", bench.display()))?;
+    Ok(status.code().and_then(|code| code.try_into().ok()).unwrap_or(1))
+}
