@@ -9,8 +9,8 @@ use anyhow::{Result, bail};
 use bench::conntrack::{self, Settings};
 use bench::netns;
 
-use crate::NotHere;
 use crate::table::grouped;
+use crate::{NotHere, ctnetlink};
 
 /// An emptied table that stayed so for this long is at rest.
 const REST: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub(crate) fn empty(stop: &AtomicBool) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
         if conntrack::count()? > 0 {
             at_rest_since = None;
-            conntrack::flush()?;
+            ctnetlink::flush()?;
         } else if at_rest_since.get_or_insert_with(Instant::now).elapsed() >= REST {
             return Ok(());
         }

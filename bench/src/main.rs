@@ -4,6 +4,7 @@ mod afresh;
 mod churn_command;
 mod compare;
 mod contest;
+mod ctnetlink;
 mod demo;
 mod figures;
 mod guard;

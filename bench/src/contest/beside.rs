@@ -17,6 +17,10 @@ use crate::put_back::RunFolder;
 use crate::scale::Scale;
 use crate::status::Status;
 
+/// Files of a run.
+const POLICY: &str = "policy.toml";
+const STATUS: &str = "status.json";
+const LOG: &str = "guard.log";
 const NETFILTER: &str = "/proc/sys/net/netfilter";
 /// The guard's start, which loads its programs, and its stop, which restores the settings.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -37,8 +41,8 @@ pub(super) enum Beside {
     Nothing,
     /// The job.
     Cron(Cron),
-    /// The daemon, with its state directory and the folder of its files.
-    Guard { guard: Guard, files: PathBuf, _state: RunFolder },
+    /// The daemon, the folder of its files and state, and where the files are kept after its end.
+    Guard { guard: Guard, files: RunFolder, kept: PathBuf },
 }
 
 /// What an alternative did by itself during the load.
@@ -70,17 +74,17 @@ impl Beside {
                 return Ok(Self::Nothing);
             }
         };
-        let files = places.out.join(format!("{alternative}-{}", round + 1));
-        fs::create_dir_all(&files).with_context(|| files.display().to_string())?;
-        let policy = files.join("policy.toml");
+        // In memory: a wait for a disk would be the alternative's.
+        let files = RunFolder::new()?;
+        let policy = files.path().join(POLICY);
         // Absolute: the guest's memory need not be the gateway's.
         let limit = format!("{}MiB", scale.memory_limit() >> 20);
         fs::write(&policy, scale.policy(mode, &limit)).with_context(|| policy.display().to_string())?;
-        let state = RunFolder::new()?;
-        let arguments = ["--config".as_ref(), policy.as_os_str(), "--state-dir".as_ref(), state.path().as_os_str()];
-        let guard = Guard::start_program(&places.guard, &arguments, &files, PATIENCE, LOOK, stop)?;
+        let arguments = ["--config".as_ref(), policy.as_os_str(), "--state-dir".as_ref(), files.path().as_os_str()];
+        let guard = Guard::start_program(&places.guard, &arguments, files.path(), PATIENCE, LOOK, stop)?;
         guard.check_that_it_measures()?;
-        Ok(Self::Guard { guard, files, _state: state })
+        let kept = places.out.join(format!("{alternative}-{}", round + 1));
+        Ok(Self::Guard { guard, files, kept })
     }
 
     /// The process whose CPU and memory are the alternative's price.
@@ -98,7 +102,7 @@ impl Beside {
             Self::Cron(cron) => Ok(Told { decisions: cron.decisions(), status: None }),
             Self::Guard { guard, files, .. } => {
                 let text = guard.status_text()?;
-                let file = files.join("status.json");
+                let file = files.path().join(STATUS);
                 fs::write(&file, &text).with_context(|| file.display().to_string())?;
                 let status: Status = Guard::read(&text)?;
                 Ok(Told { decisions: Decision::of_guard(&status), status: Some(status) })
@@ -111,8 +115,13 @@ impl Beside {
         match self {
             Self::Nothing => Ok(()),
             Self::Cron(cron) => cron.stop(),
-            Self::Guard { guard, .. } => {
+            Self::Guard { guard, files, kept } => {
                 let ended = guard.stop()?;
+                fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
+                for name in [POLICY, STATUS, LOG] {
+                    let (from, to) = (files.path().join(name), kept.join(name));
+                    fs::copy(&from, &to).with_context(|| format!("{} to {}", from.display(), to.display()))?;
+                }
                 ensure!(ended.success(), "the guard ended with {ended}");
                 Ok(())
             }

@@ -12,7 +12,8 @@ use bench::churn::{REPLY_BYTES, REQUEST_BYTES};
 use bench::conntrack;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
 
-use super::{clock, ctnetlink};
+use super::clock;
+use crate::ctnetlink;
 
 /// Where the connections go.
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80);

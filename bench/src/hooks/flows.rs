@@ -9,7 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{clock, ctnetlink};
+use super::clock;
+use crate::ctnetlink;
 use bench::conntrack;
 
 /// Where the datagrams go.

@@ -5,7 +5,6 @@
 
 mod clock;
 mod connections;
-mod ctnetlink;
 mod figures;
 mod filler;
 mod flows;

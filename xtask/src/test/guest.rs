@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::heading;
-use super::kernels::{self, GUARD, Lack, NAMESPACES, Program, Run, Scope};
+use super::kernels::{self, CONTEST, GUARD, Lack, NAMESPACES, Program, Run, Scope};
 use super::libtest::{Reader, Summary};
 use super::matrix::{Matrix, Outcome, Row};
 use super::tally::Tally;
@@ -32,7 +32,7 @@ const ANSWER: &str = "support.json";
 /// next one's matter. The answer has a line for each test.
 pub fn run(tally: &mut Tally, scope: Scope) -> Matrix {
     let mut matrix = Matrix::default();
-    let built = [GUARD, NAMESPACES].map(|program| {
+    let built = [GUARD, NAMESPACES, CONTEST].map(|program| {
         let built = Built::new(program);
         if let Err(error) = &built {
             heading(&format!("{} tests of {}", program.name, program.package));
@@ -57,7 +57,7 @@ pub fn run(tally: &mut Tally, scope: Scope) -> Matrix {
 
 /// What selects the test programs that plain `--all-targets` passes over, for cargo.
 pub fn targets() -> impl Iterator<Item = &'static str> {
-    [GUARD, NAMESPACES].into_iter().flat_map(|program| ["--test", program.name])
+    [GUARD, NAMESPACES, CONTEST].into_iter().flat_map(|program| ["--test", program.name])
 }
 
 /// A test program, built.
@@ -170,9 +170,9 @@ fn boot(built: &Built, run: &Run, lack: Option<&Lack>, reader: &mut (dyn Write +
     }
     let guest = Guest {
         kernel: run.kernel,
-        cpus: 2,
+        cpus: if run.counts() { 1 } else { 2 },
         mem_mib: 2048,
-        count_instructions: false,
+        count_instructions: run.counts(),
         timeout: run.timeout(),
         out: out(),
         command,

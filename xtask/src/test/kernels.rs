@@ -12,6 +12,9 @@ pub const GUARD: Program = Program { package: "conntrack-guard", name: "guest" }
 /// What the loads of the tests are made of.
 pub const NAMESPACES: Program = Program { package: "conntrack-guard-bench", name: "namespaces" };
 
+/// The comparison of the guard with its alternatives, small.
+pub const CONTEST: Program = Program { package: "conntrack-guard-bench", name: "contest" };
+
 /// A test program for guests. `test = false` in its manifest keeps it from running here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
@@ -57,7 +60,7 @@ const MANY: u32 = 1_000;
 /// Every boot, in this order.
 pub fn runs(scope: Scope) -> Vec<Run> {
     let run = |kernel, program, only| Run { kernel, program, only, rounds: None };
-    let whole = [GUARD, NAMESPACES].map(|program| run(WHOLE, program, Vec::new()));
+    let whole = [GUARD, NAMESPACES, CONTEST].map(|program| run(WHOLE, program, Vec::new()));
     let alone = |kernel| ALONE.map(|tests| run(kernel, GUARD, vec![tests]));
     let only = match scope {
         Scope::Subset => vec!["every_signal_is_on", "counting_starts_at_zero"],
@@ -109,6 +112,12 @@ impl Run {
         let only = if only.is_empty() { String::new() } else { format!(": {}", only.join(", ")) };
         let rounds = self.rounds.map(|rounds| format!(", {rounds} rounds")).unwrap_or_default();
         format!("{name} tests of {package} on {}{only}{rounds}", self.kernel.name())
+    }
+
+    /// Whether the guest's clock counts instructions: a load that keeps its times on any machine has no other excuse for a
+    /// connection that failed.
+    pub fn counts(&self) -> bool {
+        self.program == CONTEST
     }
 
     /// After this the guest is killed: a test that hangs must not hang the caller.

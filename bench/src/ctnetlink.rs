@@ -1,4 +1,5 @@
-//! Removes entries through ctnetlink, without the start of a process.
+//! Removes entries through ctnetlink, without the start of a process: where a guest's clock leaps over idle time, a program
+//! that is read from a disk takes any time.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -23,7 +24,7 @@ const LENGTH: usize = HEADER + 4;
 const LENGTH_IN_HEADER: u32 = 20;
 
 /// Deletes all entries of the calling thread's network namespace, as `conntrack -F` does.
-pub(super) fn flush() -> Result<()> {
+pub(crate) fn flush() -> Result<()> {
     let socket = ask(DELETE, REQUEST | ACK)?;
     match answer(&socket)? {
         (ERROR, 0) => Ok(()),
@@ -34,7 +35,7 @@ pub(super) fn flush() -> Result<()> {
 
 /// Removes the entries of all namespaces that have timed out: a dump does (`ctnetlink_dump_table`), and there is nothing
 /// else for it to show, because all entries of the calling thread's namespace have.
-pub(super) fn reap() -> Result<()> {
+pub(crate) fn reap() -> Result<()> {
     let socket = ask(GET, REQUEST | DUMP)?;
     let (kind, _) = answer(&socket)?;
     ensure!(kind == DONE, "an entry that should have timed out has not: ctnetlink's dump has a message of type {kind}");

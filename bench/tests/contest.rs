@@ -1,0 +1,111 @@
+//! The comparison on a real kernel, small: what its report says of a burst that a stock table cannot hold. The table's size is
+//! one for the whole kernel, so this needs a guest, where nothing else is tracked. The guard has to be built beside the bench:
+//! `cargo build -p conntrack-guard`.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// 1,024 entries are full after half of it; their timeout is 120 s.
+const BURST: &str = "duration = \"14s\"\n[[load]]\nkind = \"tcp\"\nrate = 150\n";
+const TABLE: u64 = 1_024;
+
+fn bench(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_conntrack-guard-bench")).args(words).output().unwrap()
+}
+
+fn contest(folder: &Path, words: &[&str]) -> Output {
+    let (scenario, out) = (folder.join("burst.toml"), folder.join("out"));
+    fs::write(&scenario, BURST).unwrap();
+    let [scenario, out] = [&scenario, &out].map(|path| path.to_str().unwrap());
+    bench(&[&["contest", "--table", "1024", "--scenario", scenario, "--out", out], words].concat())
+}
+
+fn report(folder: &Path) -> Value {
+    serde_json::from_str(&fs::read_to_string(folder.join("out/report.json")).unwrap()).unwrap()
+}
+
+/// A figure of an alternative's first run.
+fn figure(report: &Value, name: &str, key: &str) -> u64 {
+    let all = report["alternatives"].as_array().unwrap();
+    let one = all.iter().find(|one| one["name"] == name).unwrap();
+    one["runs"][0]["figures"][key].as_u64().unwrap()
+}
+
+fn settings() -> Vec<(String, String)> {
+    let all = fs::read_dir("/proc/sys/net/netfilter").unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<_> = all
+        .filter(|path| path.is_file() && !path.ends_with("nf_conntrack_count"))
+        .map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap_or_default()))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = settings();
+    let output = contest(folder.path(), &["--against", "stock,static-ceiling,guard"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(settings(), before, "{said}");
+
+    let report = report(folder.path());
+    assert_eq!((&report["version"], &report["not_run"]), (&1.into(), &Value::Array(Vec::new())));
+    assert!(figure(&report, "stock", "dropped") > 0, "{report}");
+    assert!(figure(&report, "stock", "failed") > 0, "{report}");
+    for name in ["static-ceiling", "guard"] {
+        assert_eq!((figure(&report, name, "dropped"), figure(&report, name, "failed")), (0, 0), "{name}");
+        assert!(figure(&report, name, "peak_entries") > TABLE, "{name}");
+    }
+    assert_eq!(figure(&report, "stock", "highest_max"), TABLE);
+    assert_eq!(figure(&report, "static-ceiling", "highest_max"), TABLE * 16);
+    // It takes what it needs and no more.
+    assert!((TABLE + 1..TABLE * 16).contains(&figure(&report, "guard", "highest_max")), "{report}");
+    let guard = report["alternatives"].as_array().unwrap().iter().find(|one| one["name"] == "guard").unwrap();
+    let decisions = guard["runs"][0]["decisions"].as_array().unwrap();
+    assert!(decisions.iter().any(|one| one["rule"] == "raise-max" && one["effect"] == "applied"), "{decisions:?}");
+    // Its stop puts everything back by itself.
+    assert_eq!(guard["runs"][0]["left"], Value::Array(Vec::new()));
+    for plot in ["table.svg", "drops.svg", "latency.svg"] {
+        let text = fs::read_to_string(folder.path().join("out").join(plot)).unwrap();
+        assert!(text.starts_with("<svg") && text.contains("static-ceiling"), "{plot}");
+    }
+    let markdown = fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    assert!(markdown.contains("| stock | static-ceiling | guard |") && markdown.contains("raise-max"), "{markdown}");
+
+    // A report against itself has no regression.
+    let file = folder.path().join("out/report.json");
+    let same = bench(&["compare", file.to_str().unwrap(), file.to_str().unwrap()]);
+    assert!(same.status.success(), "{}", String::from_utf8_lossy(&same.stdout));
+}
+
+#[test]
+fn what_cannot_run_is_named_with_why_and_the_others_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = contest(folder.path(), &["--against", "guard,static", "--guard", "/nowhere/conntrack-guard"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = report(folder.path());
+    assert_eq!(report["not_run"][0]["name"], "guard");
+    assert!(report["not_run"][0]["why"].as_str().unwrap().contains("/nowhere/conntrack-guard"), "{report}");
+    assert_eq!(figure(&report, "static", "highest_max"), 2 * TABLE);
+}
+
+#[test]
+fn wrong_names_are_wrong_usage_and_checking_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = settings();
+    let wrong = contest(folder.path(), &["--against", "stock,gaurd"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("static-ceiling"));
+    assert_eq!(contest(folder.path(), &["--table", "1000"]).status.code(), Some(2));
+    let checked = contest(folder.path(), &["--against", "stock,guard", "--rounds", "3", "--check"]);
+    let seconds: u64 = String::from_utf8_lossy(&checked.stdout).trim().parse().unwrap();
+    assert!(checked.status.success() && seconds >= 6 * 14, "{seconds}");
+    assert!(!folder.path().join("out").exists());
+    assert_eq!(settings(), before);
+}
