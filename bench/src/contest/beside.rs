@@ -10,6 +10,7 @@ use bench::conntrack::Settings;
 use nix::unistd::Pid;
 
 use super::alternative::{Alternative, Write};
+use super::bpftune::Bpftune;
 use super::cron::Cron;
 use super::decision::Decision;
 use crate::guard::Guard;
@@ -31,6 +32,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(super) struct Places {
     /// The guard's binary.
     pub guard: PathBuf,
+    /// The root folder that has bpftune.
+    pub bpftune: Option<PathBuf>,
     /// Gets the guard's log, policy and last status of each run.
     pub out: PathBuf,
 }
@@ -41,6 +44,8 @@ pub(super) enum Beside {
     Nothing,
     /// The job.
     Cron(Cron),
+    /// The other tuner.
+    Bpftune(Bpftune),
     /// The daemon, the folder of its files and state, and where the files are kept after its end.
     Guard { guard: Guard, files: RunFolder, kept: PathBuf },
 }
@@ -69,7 +74,7 @@ impl Beside {
             Alternative::Cron => return Ok(Self::Cron(Cron::start((round, rounds), scale.ceilings().max)?)),
             Alternative::Guard => "enforce",
             Alternative::GuardAdvise => "advise",
-            Alternative::Bpftune => anyhow::bail!("bpftune is not unpacked here: `cargo xtask bench churn` does it"),
+            Alternative::Bpftune => return Ok(Self::Bpftune(Bpftune::start(places.bpftune.as_deref(), stop)?)),
             Alternative::Stock | Alternative::Static | Alternative::StaticCeiling | Alternative::KubeProxy { .. } => {
                 return Ok(Self::Nothing);
             }
@@ -91,6 +96,7 @@ impl Beside {
     pub fn pid(&self) -> Option<Pid> {
         match self {
             Self::Guard { guard, .. } => Some(guard.pid()),
+            Self::Bpftune(bpftune) => Some(bpftune.pid()),
             Self::Nothing | Self::Cron(_) => None,
         }
     }
@@ -98,7 +104,7 @@ impl Beside {
     /// What it did, asked while the table still is as the load left it.
     pub fn tell(&self) -> Result<Told> {
         match self {
-            Self::Nothing => Ok(Told::default()),
+            Self::Nothing | Self::Bpftune(_) => Ok(Told::default()),
             Self::Cron(cron) => Ok(Told { decisions: cron.decisions(), status: None }),
             Self::Guard { guard, files, .. } => {
                 let text = guard.status_text()?;
@@ -115,6 +121,7 @@ impl Beside {
         match self {
             Self::Nothing => Ok(()),
             Self::Cron(cron) => cron.stop(),
+            Self::Bpftune(bpftune) => bpftune.stop(),
             Self::Guard { guard, files, kept } => {
                 let ended = guard.stop()?;
                 fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;

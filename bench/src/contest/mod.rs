@@ -2,6 +2,7 @@
 
 mod alternative;
 mod beside;
+mod bpftune;
 mod cron;
 mod decision;
 mod figure;
@@ -56,6 +57,9 @@ pub(crate) struct Arguments {
     /// The guard's binary [default: the one that lies beside this program]
     #[arg(long, value_name = "FILE")]
     guard: Option<PathBuf>,
+    /// A root folder that has bpftune; `cargo xtask bench churn` makes it
+    #[arg(long, value_name = "DIR")]
+    bpftune: Option<PathBuf>,
     /// Change nothing: check what was asked for, and print for how many seconds it lasts at most
     #[arg(long)]
     check: bool,
@@ -96,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         scenario,
         scale,
         rounds: arguments.rounds,
-        places: Places { guard, out: arguments.out.clone() },
+        places: Places { guard, bpftune: arguments.bpftune.clone(), out: arguments.out.clone() },
         found: Sysctls::read()?,
         stop,
     };

@@ -68,6 +68,12 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     let mut pieces = setup::for_guest_programs();
     pieces.extend(setup::for_guest(arguments.kernel));
     setup::ensure(&pieces, setup::Say::Fetched)?;
+    if arguments.against.as_ref().is_none_or(|against| against.split(',').any(|name| name.trim() == "bpftune"))
+        && let Err(error) = setup::ensure(&setup::for_bpftune(), setup::Say::Fetched)
+    {
+        // The others can do without; the report names it.
+        eprintln!("xtask: {error:#}");
+    }
     boot(arguments, &programs, Duration::from_secs(seconds.into()))
 }
 
@@ -87,6 +93,7 @@ fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u
     let mut command: Vec<OsString> = vec![programs.bench.clone().into(), "contest".into()];
     command.extend(words(arguments)?);
     command.extend(["--out".into(), vm::OUT.into()]);
+    command.extend(["--bpftune".into(), setup::bpftune_root().into()]);
     if arguments.json {
         command.push("--json".into());
     }

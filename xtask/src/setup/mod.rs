@@ -12,6 +12,7 @@ use nix::sys::statvfs::statvfs;
 use crate::tree;
 
 mod apt;
+mod bpftune;
 mod busybox;
 mod host;
 pub mod kernel;
@@ -20,6 +21,7 @@ mod rust_src;
 mod sources;
 mod tools;
 
+pub use bpftune::root as bpftune_root;
 pub use busybox::path as busybox;
 pub use host::{BENCH_TOOLS, DEPLOY_TOOLS, GUEST_TOOLS, IMAGE_TOOLS, QEMU};
 pub use kernel::Series;
@@ -86,6 +88,11 @@ pub fn for_guest_programs() -> Vec<Box<dyn Piece>> {
 /// What `cargo xtask bench` compares the guard with. Not part of `setup`: it is large, and no other verb calls it.
 pub fn for_bench() -> Vec<Box<dyn Piece>> {
     vec![Box::new(BENCH_TOOLS)]
+}
+
+/// Another tuner, for `cargo xtask bench churn`. Not part of `setup` either.
+pub fn for_bpftune() -> Vec<Box<dyn Piece>> {
+    vec![Box::new(bpftune::Bpftune)]
 }
 
 /// What builds the container image.

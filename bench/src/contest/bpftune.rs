@@ -1,0 +1,116 @@
+//! Oracle's bpftune in a root folder of its own, with its own libraries.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::put_back::RunFolder;
+
+/// Makes the root a system for one process: what it mounts is gone with it. The first word is the root.
+const ENTER: &str = "mount --rbind /proc \"$1/proc\" && mount --rbind /sys \"$1/sys\" && mount --rbind /dev \"$1/dev\" && \
+                     exec chroot \"$1\" /usr/sbin/bpftune -s";
+/// What it says when its tuners are at work.
+const READY: &str = "bpftune works";
+/// It loads the programs of all its tuners.
+const PATIENCE: Duration = Duration::from_mins(2);
+const LOOK: Duration = Duration::from_millis(100);
+/// Lines of its log that an error shows.
+const TAIL: usize = 6;
+
+/// Running, until it is stopped or dropped.
+pub(super) struct Bpftune {
+    process: Child,
+    folder: RunFolder,
+}
+
+impl Bpftune {
+    /// Starts it and waits until its tuners are at work.
+    pub fn start(root: Option<&Path>, stop: &AtomicBool) -> Result<Self> {
+        let root = root.filter(|root| root.join("usr/sbin/bpftune").is_file());
+        let root = root.context("there is no bpftune: `cargo xtask bench churn` fetches it, or says why it cannot")?;
+        for name in ["proc", "sys", "dev"] {
+            let folder = root.join(name);
+            fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        }
+        let folder = RunFolder::new()?;
+        let log = File::create(folder.path().join("log"))?;
+        let process = Command::new("unshare")
+            .args(["--mount", "sh", "-c", ENTER, "sh"])
+            .arg(root)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("cannot start unshare, of the package util-linux")?;
+        let mut bpftune = Self { process, folder };
+        bpftune.wait(stop)?;
+        Ok(bpftune)
+    }
+
+    fn wait(&mut self, stop: &AtomicBool) -> Result<()> {
+        let start = Instant::now();
+        while !self.log().contains(READY) {
+            if let Some(status) = self.process.try_wait()? {
+                bail!("bpftune ended with {status}: {}", self.tail());
+            }
+            ensure!(!stop.load(Ordering::Relaxed), "stopped");
+            ensure!(start.elapsed() < PATIENCE, "bpftune is not at work after {PATIENCE:?}: {}", self.tail());
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id().cast_signed())
+    }
+
+    /// Ends it.
+    pub fn stop(mut self) -> Result<()> {
+        if let Some(status) = self.process.try_wait()? {
+            bail!("bpftune had ended with {status}: {}", self.tail());
+        }
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<()> {
+        kill(self.pid(), Signal::SIGTERM).context("cannot stop bpftune")?;
+        let start = Instant::now();
+        while self.process.try_wait()?.is_none() {
+            if start.elapsed() > PATIENCE {
+                self.process.kill()?;
+                self.process.wait()?;
+                bail!("bpftune did not end within {PATIENCE:?} of SIGTERM");
+            }
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(TAIL)..].join("; ")
+    }
+}
+
+impl Drop for Bpftune {
+    fn drop(&mut self) {
+        if matches!(self.process.try_wait(), Ok(None))
+            && let Err(error) = self.end()
+        {
+            eprintln!("{error:#}");
+        }
+    }
+}
