@@ -43,8 +43,8 @@ impl Sysctls {
         Ok(Self(found))
     }
 
-    /// Writes what is not as it was then, and answers which files those were.
-    pub fn put_back(&self) -> Result<Vec<PathBuf>> {
+    /// Files that are not as they were then.
+    pub fn changed(&self) -> Result<Vec<PathBuf>> {
         let mut changed = Vec::new();
         for (path, content) in &self.0 {
             let now = match fs::read_to_string(path) {
@@ -52,12 +52,20 @@ impl Sysctls {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 read => read.with_context(|| path.display().to_string())?,
             };
-            if now == *content {
-                continue;
+            if now != *content {
+                changed.push(path.clone());
             }
+        }
+        Ok(changed)
+    }
+
+    /// Writes what is not as it was then.
+    pub fn put_back(&self) -> Result<()> {
+        let changed = self.changed()?;
+        for path in &changed {
+            let content = &self.0[path];
             fs::write(path, content)
                 .with_context(|| format!("{}: cannot put back {}", path.display(), content.trim()))?;
-            changed.push(path.clone());
         }
         // Some are one value with two names, or set one another: only now all of them must be right.
         for path in &changed {
@@ -71,7 +79,7 @@ impl Sysctls {
                 now.trim()
             );
         }
-        Ok(changed)
+        Ok(())
     }
 }
 
@@ -91,10 +99,11 @@ mod tests {
         let found = Sysctls::below(root.path()).unwrap();
         fs::write(file("netfilter/max"), "16384\n").unwrap();
         fs::remove_file(file("gone")).unwrap();
-        assert_eq!(found.put_back().unwrap(), [file("netfilter/max")]);
+        assert_eq!(found.changed().unwrap(), [file("netfilter/max")]);
+        found.put_back().unwrap();
         assert_eq!(fs::read_to_string(file("netfilter/max")).unwrap(), "8192\n");
         assert!(!file("gone").exists() && !found.0.contains_key(&file("count")));
-        assert_eq!(found.put_back().unwrap(), Vec::<PathBuf>::new());
+        assert_eq!(found.changed().unwrap(), Vec::<PathBuf>::new());
     }
 
     #[test]

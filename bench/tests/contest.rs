@@ -9,17 +9,18 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// 1,024 entries are full after half of it; their timeout is 120 s.
-const BURST: &str = "duration = \"14s\"\n[[load]]\nkind = \"tcp\"\nrate = 150\n";
+/// 1,024 entries are full after two thirds of it; their timeout is 120 s.
+const BURST: &str = "duration = \"10s\"\n[[load]]\nkind = \"tcp\"\nrate = 150\n";
+const SHORT: &str = "duration = \"1s\"\n[[load]]\nkind = \"tcp\"\nrate = 50\n";
 const TABLE: u64 = 1_024;
 
 fn bench(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_conntrack-guard-bench")).args(words).output().unwrap()
 }
 
-fn contest(folder: &Path, words: &[&str]) -> Output {
+fn contest(folder: &Path, load: &str, words: &[&str]) -> Output {
     let (scenario, out) = (folder.join("burst.toml"), folder.join("out"));
-    fs::write(&scenario, BURST).unwrap();
+    fs::write(&scenario, load).unwrap();
     let [scenario, out] = [&scenario, &out].map(|path| path.to_str().unwrap());
     bench(&[&["contest", "--table", "1024", "--scenario", scenario, "--out", out], words].concat())
 }
@@ -49,7 +50,7 @@ fn settings() -> Vec<(String, String)> {
 fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
     let folder = tempfile::tempdir().unwrap();
     let before = settings();
-    let output = contest(folder.path(), &["--against", "stock,static-ceiling,guard"]);
+    let output = contest(folder.path(), BURST, &["--against", "stock,static-ceiling,guard"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert_eq!(settings(), before, "{said}");
@@ -87,7 +88,7 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
 #[test]
 fn what_cannot_run_is_named_with_why_and_the_others_run() {
     let folder = tempfile::tempdir().unwrap();
-    let output = contest(folder.path(), &["--against", "guard,static", "--guard", "/nowhere/conntrack-guard"]);
+    let output = contest(folder.path(), SHORT, &["--against", "guard,static", "--guard", "/nowhere/conntrack-guard"]);
     assert_eq!(output.status.code(), Some(1));
     let report = report(folder.path());
     assert_eq!(report["not_run"][0]["name"], "guard");
@@ -99,13 +100,13 @@ fn what_cannot_run_is_named_with_why_and_the_others_run() {
 fn wrong_names_are_wrong_usage_and_checking_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let before = settings();
-    let wrong = contest(folder.path(), &["--against", "stock,gaurd"]);
+    let wrong = contest(folder.path(), SHORT, &["--against", "stock,gaurd"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("static-ceiling"));
-    assert_eq!(contest(folder.path(), &["--table", "1000"]).status.code(), Some(2));
-    let checked = contest(folder.path(), &["--against", "stock,guard", "--rounds", "3", "--check"]);
+    assert_eq!(contest(folder.path(), SHORT, &["--table", "1000"]).status.code(), Some(2));
+    let checked = contest(folder.path(), BURST, &["--against", "stock,guard", "--rounds", "3", "--check"]);
     let seconds: u64 = String::from_utf8_lossy(&checked.stdout).trim().parse().unwrap();
-    assert!(checked.status.success() && seconds >= 6 * 14, "{seconds}");
+    assert!(checked.status.success() && seconds >= 6 * 10, "{seconds}");
     assert!(!folder.path().join("out").exists());
     assert_eq!(settings(), before);
 }

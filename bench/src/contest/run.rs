@@ -60,7 +60,7 @@ pub(super) struct Run {
     pub resized: Vec<Resized>,
     /// Resizes during the load with how long they took, as the guard tells; `null` where none ran.
     pub stalls: Option<Vec<Stall>>,
-    /// Settings that were not as found after its end, before they were put back.
+    /// Settings that were not as before its start after its end; the bench puts them back.
     pub left: Vec<String>,
     /// The table over time.
     pub series: Series,
@@ -81,16 +81,14 @@ impl Terms<'_> {
     /// Runs one alternative and puts everything back, whatever came of it.
     pub fn run(&self, alternative: Alternative, round: u32, position: u32) -> Result<Run> {
         let run = self.afresh(alternative, round, position);
-        // Its entries would keep a smaller table from coming to rest.
-        let left = self.found.put_back().context("cannot put the settings back");
-        let (mut run, left) = (run?, left?);
-        run.left = left.iter().map(|path| path.display().to_string()).collect();
-        Ok(run)
+        self.found.put_back().context("cannot put the settings back")?;
+        run
     }
 
     fn afresh(&self, alternative: Alternative, round: u32, position: u32) -> Result<Run> {
-        let topology = self.scenario.topology()?;
         afresh::start(self.scale.stock(), self.stop)?;
+        let stock = Sysctls::read()?;
+        let topology = self.scenario.topology()?;
         let beside = Beside::start(alternative, self.scale, (round - 1, self.rounds), &self.places, self.stop)?;
         let at_start = Settings::read()?;
         let began = now_ms()?;
@@ -119,6 +117,7 @@ impl Terms<'_> {
         topology.remove()?;
         afresh::empty(self.stop)?;
         beside.stop()?;
+        let left = stock.changed()?;
         let decisions: Vec<Decision> = told.decisions.iter().map(|one| one.clone().since(began)).collect();
         Ok(Run {
             round,
@@ -130,7 +129,7 @@ impl Terms<'_> {
             held: told.status.iter().flat_map(|status| &status.held).map(ToString::to_string).collect(),
             resized: series.resized(),
             stalls: told.status.as_ref().map(|status| stalls(status, began)),
-            left: Vec::new(),
+            left: left.iter().map(|path| path.display().to_string()).collect(),
             outcome,
             series,
         })
