@@ -82,6 +82,11 @@ pub(crate) const FIGURES: [Figure; 28] = [
     figure("lateness_p99_us", "started later than scheduled, p99", Unit::Micros, Better::Neither, 0),
 ];
 
+/// A duration as figures hold it.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// The figures of one run; one that was not measured is not in it.
 pub(crate) type Figures = BTreeMap<String, u64>;
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::alternative::Alternative;
 use super::beside::{Beside, Places, Told};
 use super::decision::{Decision, now_ms};
-use super::figure::Figures;
+use super::figure::{Figures, micros};
 use super::series::{Origin, Resized, Series};
 use crate::afresh;
 use crate::memory::{Entries, Usage};
@@ -161,7 +161,6 @@ fn figures(
     };
     let last = |column: &[u64]| column.last().copied();
     let most = |column: &[u64]| column.iter().max().copied();
-    let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
     set("made", Some(outcome.made));
     set("made_per_s", u64::try_from(u128::from(outcome.made) * 1000 / outcome.elapsed.as_millis().max(1)).ok());
     set("failed", Some(outcome.failures()));

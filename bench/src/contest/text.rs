@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
+use bench::load::Outcome;
+
 use super::decision::Decision;
-use super::figure::{FIGURES, Figure, Spread};
+use super::figure::{FIGURES, Figure, Spread, Unit, micros};
 use super::plot::Plot;
 use super::report::{Entry, Report};
 use super::run::Run;
@@ -43,6 +45,27 @@ fn rows(report: &Report) -> impl Iterator<Item = (&'static Figure, Vec<String>)>
     })
 }
 
+/// Of a scenario with several loads, what became of each: a flood's packets must not hide the connections beside it.
+fn rows_of_loads(report: &Report) -> Vec<(String, Vec<String>)> {
+    let loads = &report.scenario.loads;
+    let count = if loads.len() > 1 { loads.len() } else { 0 };
+    let row = |index: usize, words: &str, unit: Unit, of: &dyn Fn(&Outcome) -> u64| {
+        let cell = |entry: &Entry| {
+            let values = entry.runs.iter().filter_map(|run| Some(of(&run.outcome.loads.get(index)?.outcome)));
+            Spread::of(values).map_or_else(|| "–".to_owned(), |spread| unit.words(spread.median))
+        };
+        (format!("{}: {words}", loads[index].name), report.alternatives.iter().map(cell).collect())
+    };
+    let rows = |index| {
+        [
+            row(index, "made", Unit::Count, &|outcome| outcome.made),
+            row(index, "failed", Unit::Count, &Outcome::failures),
+            row(index, "connect latency, p99", Unit::Micros, &|outcome| micros(outcome.connect.at(0.99))),
+        ]
+    };
+    (0..count).flat_map(rows).collect()
+}
+
 /// One column an alternative, medians over the rounds; below it what could not run.
 pub(super) fn table(report: &Report) -> String {
     let mut table = Table::default();
@@ -50,6 +73,9 @@ pub(super) fn table(report: &Report) -> String {
     table.row(&head, report.alternatives.iter().map(|entry| entry.alternative.to_string()));
     for (figure, cells) in rows(report) {
         table.row(figure.words, cells.into_iter());
+    }
+    for (words, cells) in rows_of_loads(report) {
+        table.row(&words, cells.into_iter());
     }
     let mut text = table.render();
     for one in &report.not_run {
@@ -78,8 +104,14 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
     for one in &report.not_run {
         let _ = writeln!(text, "- **{}** could not run: {}", one.alternative, one.why.replace('\n', " "));
     }
-    let _ =
-        write!(text, "\n## Figures\n\n{}\n", pipes(report, rows(report).map(|(figure, cells)| (figure.words, cells))));
+    let _ = write!(
+        text,
+        "\n## Figures\n\n{}\n",
+        pipes(
+            report,
+            rows(report).map(|(figure, cells)| (figure.words.to_owned(), cells)).chain(rows_of_loads(report))
+        )
+    );
     if report.rounds > 1 {
         let spreads = SPREAD.iter().filter_map(|key| FIGURES.iter().find(|figure| figure.key == *key));
         let cells = |figure: &Figure| {
@@ -87,7 +119,7 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
                 Some(of) => format!("{} to {}", figure.unit.words(of.lowest), figure.unit.words(of.highest)),
                 None => "–".to_owned(),
             };
-            (figure.words, report.alternatives.iter().map(cell).collect())
+            (figure.words.to_owned(), report.alternatives.iter().map(cell).collect())
         };
         let _ = write!(text, "## Lowest and highest of the rounds\n\n{}\n", pipes(report, spreads.map(cells)));
     }
@@ -118,12 +150,12 @@ fn words(decision: &Decision) -> String {
 }
 
 /// A Markdown table with a column for each alternative.
-fn pipes<'a>(report: &Report, rows: impl Iterator<Item = (&'a str, Vec<String>)>) -> String {
+fn pipes(report: &Report, rows: impl Iterator<Item = (String, Vec<String>)>) -> String {
     let heads: Vec<String> = report.alternatives.iter().map(|entry| entry.alternative.to_string()).collect();
     let mut text = format!("| | {} |\n|---|{}\n", heads.join(" | "), "---:|".repeat(heads.len()));
     for (words, cells) in rows {
         // Markdown drops blanks at the start of a cell; what is indented belongs to the row above.
-        let words = words.strip_prefix("  ").map_or_else(|| words.to_owned(), |words| format!("· {words}"));
+        let words = words.strip_prefix("  ").map_or_else(|| words.clone(), |words| format!("· {words}"));
         let _ = writeln!(text, "| {words} | {} |", cells.join(" | "));
     }
     text
