@@ -125,6 +125,9 @@ impl Arrivals {
     /// So many are gone, of any age: evicted, or deleted.
     pub(super) fn thin(&mut self, gone: f64) {
         let left: f64 = self.cohorts().map(|cohort| cohort.left).sum();
+        if gone <= 0.0 && left > 0.0 {
+            return;
+        }
         let share = if left > gone { 1.0 - gone / left } else { 0.0 };
         for cohort in self.coarse.iter_mut().chain(&mut self.fine) {
             cohort.left *= share;

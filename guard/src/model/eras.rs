@@ -29,6 +29,33 @@ pub(super) struct Span<'a> {
     pub(super) to: f64,
 }
 
+/// One timeout over time, for who asks for one moment after the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OverTime<'a> {
+    eras: &'a VecDeque<Era>,
+    timeout: Timeout,
+    place: usize,
+    seconds: f64,
+    until: f64,
+}
+
+impl OverTime<'_> {
+    /// How long an entry stays whose last packet came then, which is not before the moment asked for last.
+    pub(super) fn seconds_at(&mut self, at: f64) -> f64 {
+        while self.until <= at {
+            self.place += 1;
+            self.seconds = self.eras.get(self.place).map_or(self.seconds, |era| era.seconds(self.timeout));
+            self.until = since(self.eras, self.place + 1);
+        }
+        self.seconds
+    }
+}
+
+/// When the era in this place began; after the last, never.
+fn since(eras: &VecDeque<Era>, place: usize) -> f64 {
+    eras.get(place).map_or(f64::INFINITY, |era| era.since)
+}
+
 impl Era {
     /// How long an entry stays after its last packet.
     pub(super) fn seconds(&self, timeout: Timeout) -> f64 {
@@ -57,10 +84,10 @@ impl Eras {
         self.eras.back().map_or([0.0; Timeout::ALL.len()], |era| era.timeouts.map(|seconds| seconds as f64))
     }
 
-    /// How long an entry stays whose last packet came then.
-    pub(super) fn seconds_at(&self, at: f64, timeout: Timeout) -> f64 {
-        let era = self.eras.iter().rev().find(|era| era.since <= at).or(self.eras.front());
-        era.map_or(0.0, |era| era.seconds(timeout))
+    /// One timeout, from the oldest era on.
+    pub(super) fn over_time(&self, timeout: Timeout) -> OverTime<'_> {
+        let seconds = self.eras.front().map_or(0.0, |era| era.seconds(timeout));
+        OverTime { eras: &self.eras, timeout, place: 0, seconds, until: since(&self.eras, 1) }
     }
 
     /// When those came whose time ran out between `before` and `now`, if they stayed open for so long. Two spans where
@@ -95,11 +122,11 @@ mod tests {
         assert_eq!(spans(205.0), [(192.0, 193.0)]);
         assert_eq!(spans(230.0), [], "nothing came for which they would have run out now");
         assert_eq!(spans(270.0), [(207.0, 208.0)]);
-        assert!(
-            [(-5.0, 30.0), (99.0, 30.0), (100.0, 10.0), (1e9, 60.0)]
-                .iter()
-                .all(|(at, seconds)| { (eras.seconds_at(*at, Timeout::Udp) - seconds).abs() < 1e-9 })
-        );
+        let mut udp = eras.over_time(Timeout::Udp);
+        let at = [-5.0, 99.0, 100.0, 1e9].map(|at| udp.seconds_at(at));
+        assert_eq!(at.map(f64::to_bits), [30.0, 30.0, 10.0, 60.0].map(f64::to_bits));
+        let mut later = eras.over_time(Timeout::Udp);
+        assert_eq!(later.seconds_at(1e9).to_bits(), 60.0_f64.to_bits(), "several eras later");
         assert!((eras.in_force()[Timeout::Icmp as usize] - 30.0).abs() < 1e-9, "the kernel's default");
     }
 }

@@ -2,6 +2,8 @@
 
 /// Points that stand for a load which changes during one interval.
 const MOST_POINTS: f64 = 8.0;
+/// So rare that no window of chains ever holds one.
+const NOTHING: f64 = 1e-60;
 /// From this load on every chain is in the histogram's last place.
 const HUGE: f64 = 600.0;
 
@@ -55,6 +57,10 @@ impl Expected {
             rest -= share;
             length += 1.0;
             share *= mean / length;
+            // Far behind the mean what is left is less than any rounding.
+            if share < NOTHING && length > mean {
+                break;
+            }
         }
         *last += rest.max(0.0);
     }

@@ -9,6 +9,10 @@ const MOST_DOUBLINGS: u32 = 5;
 /// A step back is given at least this long to show what it does.
 const SHORTEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// What a step brings comes late: what expires lingers, and every flow has to come round once. A step that is undone within
+/// three times its time, and this, was too early, however short `relax.after` is.
+const SOON: Duration = Duration::from_mins(10);
+
 /// What is remembered of pressure, calm and steps back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Calm {
@@ -20,6 +24,8 @@ pub(super) struct Calm {
     unfit: Option<Duration>,
     /// When the last step was taken, and until when it shows.
     step: Option<(Duration, Duration)>,
+    /// How long after it a step that is undone was too early, if that is longer than the wait.
+    soon: Duration,
     /// How often a step back had to be undone soon after.
     doublings: u32,
 }
@@ -68,12 +74,13 @@ impl Calm {
     pub(super) fn stepped(&mut self, now: Duration, shows: Duration, policy: &Policy) {
         let pause = shows.min(policy.relax.after).max(SHORTEST_PAUSE);
         self.step = Some((now, now.saturating_add(pause)));
+        self.soon = shows.saturating_mul(3).min(SOON);
     }
 
     /// Room is made again. Soon after a step back, that one came too early, and the next ones wait for longer.
     pub(super) fn undone(&mut self, now: Duration, policy: &Policy) {
         if let Some((step, _)) = self.step.take()
-            && now.saturating_sub(step) < self.wait(policy)
+            && now.saturating_sub(step) < self.wait(policy).max(self.soon)
         {
             self.doublings = (self.doublings + 1).min(MOST_DOUBLINGS);
         }
@@ -82,7 +89,7 @@ impl Calm {
     /// All is taken back. When that has stood for as long as the wait was, the steps were not too early.
     pub(super) fn all_back(&mut self, now: Duration, policy: &Policy) {
         if let Some((step, _)) = self.step
-            && now.saturating_sub(step) >= self.wait(policy)
+            && now.saturating_sub(step) >= self.wait(policy).max(self.soon)
         {
             self.doublings = self.doublings.saturating_sub(1);
             self.step = Some((now, now));
@@ -144,5 +151,23 @@ mod tests {
         assert_eq!(calm.wait(&policy), 320 * MINUTE);
         calm.all_back(321 * MINUTE, &policy);
         assert_eq!(calm.wait(&policy), 160 * MINUTE);
+    }
+
+    #[test]
+    fn a_step_is_undone_soon_while_it_still_shows_however_short_the_wait_is() {
+        let policy = Policy { relax: crate::config::Relax { after: MINUTE }, ..Policy::default() };
+        let mut calm = Calm::default();
+        // 120 s of TIME_WAIT.
+        calm.stepped(10 * MINUTE, 2 * MINUTE, &policy);
+        calm.all_back(13 * MINUTE, &policy);
+        calm.undone(15 * MINUTE, &policy);
+        assert_eq!(calm.wait(&policy), 2 * MINUTE);
+        calm.stepped(20 * MINUTE, 2 * MINUTE, &policy);
+        calm.undone(26 * MINUTE, &policy);
+        assert_eq!(calm.wait(&policy), 2 * MINUTE, "late is not too early");
+        // Five days of ESTABLISHED.
+        calm.stepped(30 * MINUTE, 7_200 * MINUTE, &policy);
+        calm.undone(41 * MINUTE, &policy);
+        assert_eq!(calm.wait(&policy), 2 * MINUTE);
     }
 }

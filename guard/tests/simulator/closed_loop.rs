@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use conntrack_guard::model::{Estimate, Model};
 use conntrack_guard::observe::{Census, HookTotals, Sample};
-use conntrack_guard::policy::{Change, Host, InForce, Limits, Plan, Setting, State, bounds, decide, next_tick};
+use conntrack_guard::policy::{Change, Host, InForce, Limits, Plan, Setting, State, bounds, credit, decide, next_tick};
 
 use crate::faults::{Event, Fault, Faults, since, spoil};
-use crate::kernel::noise::Noise;
 use crate::kernel::{Counters, Kernel, Time, steps};
-use crate::load::Rate;
 use crate::outcome::{Made, Outcome, Told};
 use crate::referee::Referee;
 use crate::scenario::Scenario;
+use crate::traffic::Traffic;
 
 /// A reading that failed is tried again after so many seconds.
 const AFTER_FAILURE: f64 = 1.0;
@@ -41,12 +40,14 @@ pub fn run_if_possible(scenario: &Scenario) -> Option<Outcome> {
 struct History<'a> {
     scenario: &'a Scenario,
     kernel: Kernel,
-    rates: Vec<&'a Rate>,
-    arrivals: Vec<f64>,
-    noise: Noise,
+    traffic: Traffic<'a>,
     /// The step at which the guard starts.
     start: Time,
     next_tick: Time,
+    /// Until when the guard does something else, and cannot be woken.
+    busy_until: Time,
+    /// Inserts so far at which the credit is spent, where one is granted.
+    wakes_at: Option<f64>,
     /// Seconds slept.
     slept: f64,
     events: usize,
@@ -67,12 +68,11 @@ impl<'a> History<'a> {
         let (machine, timeouts) = (scenario.machine.clone(), scenario.timeouts.clone());
         let mut kernel = Kernel::new(machine, scenario.max, scenario.buckets, timeouts, flows, scenario.seed);
         let start = steps(scenario.before, scenario.machine.step);
-        let mut arrivals = vec![0.0; rates.len()];
-        let mut noise = Noise::new(scenario.seed);
+        let mut traffic = Traffic::new(rates, scenario.seed, scenario.strides);
         while kernel.now < start {
             let time = (kernel.now as f64 - start as f64) * scenario.machine.step;
-            arrive(&rates, time, scenario.machine.step, &mut noise, &mut arrivals);
-            kernel.step(&arrivals);
+            let limit = start - kernel.now;
+            traffic.go_on(&mut kernel, time, limit, f64::INFINITY);
         }
         let found = kernel.table();
         let host = Host {
@@ -87,11 +87,11 @@ impl<'a> History<'a> {
             Outcome { found, found_timeouts: kernel.timeouts.clone(), highest_max: found.max, ..Outcome::default() };
         Some(Self {
             scenario,
-            rates,
-            arrivals,
-            noise,
+            traffic,
             start,
             next_tick: start,
+            busy_until: start,
+            wakes_at: None,
             slept: 0.0,
             events: 0,
             faults: Faults::new(),
@@ -126,8 +126,15 @@ impl<'a> History<'a> {
             self.tick();
         }
         let time = self.time();
-        arrive(&self.rates, time, self.scenario.machine.step, &mut self.noise, &mut self.arrivals);
-        self.kernel.step(&self.arrivals);
+        let next =
+            self.scenario.events.get(self.events).map_or(self.scenario.lasts, |(at, _)| at.min(self.scenario.lasts));
+        let limit = self.steps((next - time).max(0.0)).min(self.next_tick - self.kernel.now);
+        let until_woken = self.wakes_at.map_or(f64::INFINITY, |wakes_at| wakes_at - self.kernel.counters.inserts);
+        self.traffic.go_on(&mut self.kernel, time, limit, until_woken);
+        if self.wakes_at.is_some_and(|wakes_at| self.kernel.counters.inserts >= wakes_at) {
+            self.wakes_at = None;
+            self.next_tick = self.next_tick.min(self.busy_until.max(self.kernel.now));
+        }
         let count = self.kernel.count();
         if count > self.outcome.peak.0 {
             self.outcome.peak = (count, time);
@@ -144,7 +151,10 @@ impl<'a> History<'a> {
             }
             Event::Reload => self.origin = self.kernel.counters.hooks(),
             Event::Suspend(seconds) => self.slept += seconds,
-            Event::HeldUp(seconds) => self.next_tick = self.kernel.now.max(self.next_tick) + self.steps(seconds),
+            Event::HeldUp(seconds) => {
+                self.next_tick = self.kernel.now.max(self.next_tick) + self.steps(seconds);
+                self.busy_until = self.next_tick;
+            }
             Event::SetMax(max) => self.kernel.max = max,
             Event::SetBuckets(buckets) => {
                 let at = self.since_boot();
@@ -187,11 +197,23 @@ impl<'a> History<'a> {
         self.tell(&plan);
         self.outcome.settled.extend(plan.settled.iter().cloned());
         let busy = self.carry_out(&plan, &estimate);
+        self.busy_until = self.kernel.now + busy;
+        let credit = self.credit(&estimate, &plan);
+        self.wakes_at = credit.map(|credit| self.kernel.counters.inserts + credit);
         let due = |census: &Census| estimate.look_within.is_some_and(|within| estimate.at >= census.at + within);
         if self.census.as_ref().is_some_and(due) && !self.faults.contains(&Fault::NoCensus) {
             self.census = Some(self.kernel.census(estimate.at));
         }
-        self.next_tick = self.kernel.now + busy + self.steps(next_tick(&estimate, &plan, false).as_secs_f64()).max(1);
+        let pause = next_tick(&estimate, &plan, credit.is_some());
+        self.next_tick = self.busy_until + self.steps(pause.as_secs_f64()).max(1);
+    }
+
+    /// New entries until the guard is woken: the CPUs share the load evenly, so that none spends its credit before the
+    /// others do.
+    fn credit(&self, estimate: &Estimate, plan: &Plan) -> Option<f64> {
+        let cpus = self.scenario.cpus.filter(|_| !self.faults.contains(&Fault::NoHooks))?;
+        let each = credit(estimate, &self.scenario.policy, plan.max_blocked, self.kernel.max, 0, cpus)?;
+        Some(each as f64 * cpus as f64)
     }
 
     fn tell(&mut self, plan: &Plan) {
@@ -267,12 +289,5 @@ impl<'a> History<'a> {
             broken: now.broken - then.broken,
             ..self.outcome
         }
-    }
-}
-
-/// Flows that know nothing of each other.
-fn arrive(rates: &[&Rate], time: f64, step: f64, noise: &mut Noise, arrivals: &mut [f64]) {
-    for (arrivals, rate) in arrivals.iter_mut().zip(rates) {
-        *arrivals = noise.poisson(rate.at(time + step / 2.0) * step);
     }
 }

@@ -1,23 +1,20 @@
-//! What holds in any history. A fixed share runs each time; the long run has its line in CONTRIBUTING.md.
-
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+//! What holds in any history. A fixed share runs each time, any number on request: `cargo xtask test --histories`.
 
 use conntrack_guard::policy::{Rule, Setting};
 
 use crate::closed_loop::run_if_possible;
 use crate::golden;
-use crate::outcome::Outcome;
+use crate::many::{Many, number};
+use crate::outcome::{Made, Outcome};
 use crate::random::{Kind, history};
 use crate::scenario::Scenario;
 
 /// Histories that run each time.
-const SHARE: u64 = 300;
-/// Between two lines on how far the long run is.
-const PROGRESS: Duration = Duration::from_secs(30);
+const SHARE: u64 = 2_000;
+/// Shows one.
+const AGAIN: &str = "cargo test -p conntrack-guard --test simulator -- --nocapture a_share_of_all_histories";
+/// The others begin here.
+const FIRST: u64 = 1_000_000;
 
 #[test]
 fn a_share_of_all_histories() {
@@ -26,73 +23,21 @@ fn a_share_of_all_histories() {
         Some(seed) => {
             judge(seed).unwrap();
         }
-        None => all(0, SHARE),
+        None => Many { first: 0, count: SHARE }.run(judge),
     }
 }
 
 #[test]
-#[ignore = "a million histories take hours: see CONTRIBUTING.md"]
+#[ignore = "a million histories take more than an hour: `cargo xtask test --histories 1000000`"]
 fn a_million_histories() {
-    all(number("SEED").unwrap_or(1_000_000), number("HISTORIES").unwrap_or(1_000_000));
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap())
-}
-
-/// The histories from this number on, on all cores.
-fn all(first: u64, count: u64) {
-    let (next, dropped) = (AtomicU64::new(first), AtomicU64::new(0));
-    let made = Mutex::new(BTreeMap::new());
-    let begin = Instant::now();
-    let work = || {
-        let mut wrong = Vec::new();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= first + count || wrong.len() >= 10 {
-                return wrong;
-            }
-            match judge(seed) {
-                Ok(outcome) => {
-                    dropped.fetch_add(u64::from(outcome.dropped() >= 1.0), Ordering::Relaxed);
-                    let mut made = made.lock().unwrap();
-                    for change in outcome.changes {
-                        *made.entry(change.change.rule.name()).or_insert(0_u64) += 1;
-                    }
-                }
-                Err(what) => wrong.push(what),
-            }
-        }
-    };
-    let wrong: Vec<String> = thread::scope(|scope| {
-        let cores = thread::available_parallelism().unwrap().get();
-        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        let mut told = begin;
-        while workers.iter().any(|worker| !worker.is_finished()) {
-            thread::sleep(Duration::from_millis(50));
-            if told.elapsed() >= PROGRESS {
-                told = Instant::now();
-                let done = next.load(Ordering::Relaxed) - first;
-                println!("{done} of {count} histories from {first} on after {:.0} s", begin.elapsed().as_secs_f64());
-            }
-        }
-        workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    });
-    let dropped = dropped.load(Ordering::Relaxed);
-    let (made, seconds) = (made.into_inner().unwrap(), begin.elapsed().as_secs_f64());
-    println!("{count} histories from {first} on: flows were dropped in {dropped}; changes: {made:?}; {seconds:.0} s");
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(dropped > count / 100, "histories without a drop say nothing about drops");
-    let all = [Rule::RaiseMax, Rule::PresizeBuckets, Rule::ShortenTimeout, Rule::RelaxTimeout, Rule::RelaxMax];
-    for rule in all.map(Rule::name) {
-        assert!(made.get(rule).is_some_and(|times| *times > count / 100), "{rule} has hardly been seen: {made:?}");
-    }
+    let (first, count) = (number("FROM").unwrap_or(FIRST), number("HISTORIES").unwrap_or(1_000_000));
+    Many { first, count }.run(judge);
 }
 
 /// Runs one history. Answers what came of it, or what must not be.
-fn judge(seed: u64) -> Result<Outcome, String> {
+fn judge(seed: u64) -> Result<(Kind, Outcome), String> {
     let (kind, scenario) = history(seed);
-    let Some(outcome) = run_if_possible(&scenario) else { return Ok(Outcome::default()) };
+    let Some(outcome) = run_if_possible(&scenario) else { return Ok((kind, Outcome::default())) };
     if number("SEED") == Some(seed) {
         println!("{kind:?}: {scenario:#?}\n{}", golden::text(&scenario, &outcome));
         for made in &outcome.changes {
@@ -107,11 +52,11 @@ fn judge(seed: u64) -> Result<Outcome, String> {
         Kind::Calm => {
             wrong.extend(restless(&scenario, &outcome));
             if outcome.timeouts != outcome.found_timeouts {
-                wrong.push("timeouts are not back after 25 minutes of calm".to_owned());
+                wrong.push("timeouts are not back after 17 minutes of calm".to_owned());
             }
             if outcome.table.max > outcome.found.max {
                 wrong.push(format!(
-                    "max is {} after 25 minutes of calm, found at {}",
+                    "max is {} after 17 minutes of calm, found at {}",
                     outcome.table.max, outcome.found.max
                 ));
             }
@@ -126,16 +71,16 @@ fn judge(seed: u64) -> Result<Outcome, String> {
         Kind::Anything | Kind::Ramp => {}
     }
     if wrong.is_empty() {
-        return Ok(outcome);
+        return Ok((kind, outcome));
     }
-    Err(format!("history {seed} (SEED={seed} shows it alone), {kind:?}: {}", wrong.join("; ")))
+    Err(format!("history {seed}, {kind:?}: {} (again: SEED={seed} {AGAIN})", wrong.join("; ")))
 }
 
 /// Settings that go back and forth, or never stand still, under a load that does.
 fn restless(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
     let mut wrong = Vec::new();
     let last = scenario.lasts - 300.0;
-    if outcome.after(last) > 0 {
+    if outcome.after(last) > 0 && !tries_less_often(outcome, last) {
         wrong.push(format!("{} changes in the last five minutes of a constant load", outcome.after(last)));
     }
     for setting in Setting::all() {
@@ -152,4 +97,20 @@ fn restless(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Whether steps back have been too early before this second, and each wait for the next was longer than the one before:
+/// what still happens comes later and later.
+fn tries_less_often(outcome: &Outcome, second: f64) -> bool {
+    let back = |made: &Made| matches!(made.change.rule, Rule::RelaxTimeout | Rule::RelaxMax);
+    let begun = outcome.changes.iter().any(|made| made.at < second && back(made));
+    let (mut waits, mut undone): (Vec<f64>, _) = (Vec::new(), None);
+    for made in &outcome.changes {
+        if back(made) {
+            waits.extend(undone.take().map(|undone: f64| made.at - undone));
+        } else {
+            undone = Some(made.at);
+        }
+    }
+    begun && waits.windows(2).all(|pair| pair[1] >= pair[0] + 30.0)
 }

@@ -28,6 +28,17 @@ impl Rate {
         Self::Points(vec![(from, base), (from, surge), (to, surge), (to, base)])
     }
 
+    /// Until when it goes on from this time on in a line, or nearly so.
+    pub fn straight_until(&self, time: f64) -> f64 {
+        match self {
+            Self::Constant(_) => f64::INFINITY,
+            Self::Wave { period, .. } => time + period / 20.0,
+            Self::Points(points) => {
+                points.get(points.partition_point(|(at, _)| *at <= time)).map_or(f64::INFINITY, |(at, _)| *at)
+            }
+        }
+    }
+
     /// At this time.
     pub fn at(&self, time: f64) -> f64 {
         match self {
@@ -54,6 +65,8 @@ fn points_are_joined_by_lines_and_jumps() {
     let at = [0.0, 10.0, 15.0, 20.0, 99.0].map(|time| whole(rate.at(time)));
     assert_eq!(at, [0, 0, 50, 500, 500]);
     let surge = Rate::surge(1.0, 5.0, 5.0, 9.0);
+    let straight = [4.9, 5.0, 9.9, 10.0].map(|time| whole(surge.straight_until(time)));
+    assert_eq!(straight, [5, 10, 10, i64::MAX]);
     assert_eq!([4.9, 5.0, 9.9, 10.0].map(|time| whole(surge.at(time))), [1, 9, 9, 1]);
 }
 

@@ -12,7 +12,7 @@ use crate::load::Rate;
 use crate::scenario::Scenario;
 
 /// What a history is to show beside what holds in all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Anything happens.
     Anything,
@@ -27,10 +27,19 @@ pub enum Kind {
 /// The history of this number.
 pub fn history(seed: u64) -> (Kind, Scenario) {
     let mut noise = Noise::new(seed);
-    let kind = [Kind::Anything, Kind::Anything, Kind::Constant, Kind::Calm, Kind::Ramp, Kind::Ramp][noise.below(6)];
+    let kind = match noise.below(8) {
+        0..3 => Kind::Anything,
+        3..6 => Kind::Ramp,
+        6 => Kind::Constant,
+        _ => Kind::Calm,
+    };
     let mut scenario = Scenario::new(&format!("history-{seed}"));
     scenario.seed = noise.bits();
     scenario.machine.step = 0.05;
+    scenario.strides = true;
+    // With the programs there a surge wakes the guard; without, it has to look by itself, and that costs.
+    let looks = if matches!(kind, Kind::Constant | Kind::Calm) { 10 } else { 4 };
+    scenario.cpus = if noise.once_in(looks) { None } else { Some([1, 4, 64][noise.below(3)]) };
     scenario.machine.resize_nanos = noise.between(300.0, 1_500.0);
     let machine = &mut scenario.machine;
     machine.memory_total = whole(noise.magnitude(512e6, 64e9));
@@ -94,7 +103,7 @@ fn another_writer(scenario: &mut Scenario, noise: &mut Noise, at: f64) {
     scenario.events.push((at, event));
 }
 
-/// Relaxed after a minute, so that twelve minutes show whether it comes to rest.
+/// Relaxed after a minute, so that the last of 17 show whether it comes to rest.
 fn constant(scenario: &mut Scenario, noise: &mut Noise) {
     scenario.max = whole(noise.magnitude(4_000.0, 300_000.0));
     scenario.buckets = scenario.max;
@@ -103,7 +112,7 @@ fn constant(scenario: &mut Scenario, noise: &mut Noise) {
         scenario.policy.table.max.ceiling = Some(whole(scenario.max as f64 * noise.between(1.0, 3.0)));
     }
     scenario.machine.step = 0.2;
-    scenario.lasts = 1_500.0;
+    scenario.lasts = 1_000.0;
     scenario.before = noise.between(0.0, 300.0);
     for _ in 0..=noise.below(2) {
         let flow = [flow::tcp(5.0, 5.0, 0.1), flow::dns(), flow::udp_stream(20.0), flow::one_way_udp(20.0)];
@@ -118,7 +127,7 @@ fn calm(scenario: &mut Scenario, noise: &mut Noise) {
     scenario.policy.relax.after = Duration::from_mins(1);
     scenario.policy.table.max.ceiling = Some(whole(scenario.max as f64 * noise.between(1.0, 3.0)));
     scenario.machine.step = 0.2;
-    scenario.lasts = 1_800.0;
+    scenario.lasts = 1_300.0;
     scenario.before = 150.0;
     let flow =
         [flow::tcp(2.0, 5.0, 0.1), flow::tcp(0.5, 5.0, 0.9), flow::dns(), flow::udp_scan()][noise.below(4)].clone();

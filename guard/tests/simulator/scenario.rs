@@ -33,6 +33,11 @@ pub struct Scenario {
     pub lasts: f64,
     /// Starts all chance in it.
     pub seed: u64,
+    /// CPUs that count down a credit and wake the guard, as long as the programs are there; `None`: it looks by the clock
+    /// alone.
+    pub cpus: Option<u64>,
+    /// Whether steps in which nothing shows are taken many at a time.
+    pub strides: bool,
 }
 
 impl Scenario {
@@ -50,6 +55,8 @@ impl Scenario {
             before: 0.0,
             lasts: 60.0,
             seed: 1,
+            cpus: None,
+            strides: false,
         }
     }
 

@@ -72,6 +72,37 @@ fn a_packet_gives_the_timeout_in_force() {
     near(kernel.counters.broken, 1_000.0, 0.1);
 }
 
+/// The same load, in steps and in strides.
+#[test]
+fn strides_come_to_what_steps_come_to() {
+    let flows = || vec![flow::tcp(5.0, 1.0, 0.2), flow::dns(), flow::udp_stream(20.0), flow::syn_flood()];
+    let rates = [300.0, 200.0, 50.0, 100.0];
+    let a_step: f64 = rates.iter().sum::<f64>() * STEP;
+    for (max, seconds) in [(0, 300.0), (200_000, 120.0), (30_000, 200.0)] {
+        let (mut one, mut other) = (kernel(max, 16_384, flows()), kernel(max, 16_384, flows()));
+        let (mut strides, mut second) = (0, 0.0_f64);
+        while second < seconds {
+            second += 1.0;
+            if second.to_bits() == 50.0_f64.to_bits() {
+                one.timeouts.insert(Timeout::Udp, 10);
+                other.timeouts.insert(Timeout::Udp, 10);
+            }
+            run(&mut one, &rates, 1.0);
+            while other.now < one.now {
+                let stride = other.longest_stride(a_step).min(one.now - other.now);
+                other.stride(stride, &rates.map(|rate| rate * STEP * stride as f64));
+                strides += 1;
+            }
+            near(other.count(), one.count(), 0.01);
+            near(other.live(), one.live(), 0.01);
+        }
+        let refused = |kernel: &Kernel| kernel.counters.refused + kernel.counters.evicted;
+        near(refused(&other), refused(&one), 0.01);
+        assert_eq!(refused(&one) > 1_000.0, max == 30_000, "{} of max {max}", refused(&one));
+        assert!(max == 30_000 || strides < steps(seconds, STEP) / 20, "{strides} strides");
+    }
+}
+
 /// Lowering max evicts nothing; new flows are refused until something expires.
 #[test]
 fn a_lower_max_evicts_nothing() {

@@ -10,12 +10,14 @@ use crate::{process, setup};
 
 mod counted;
 mod guest;
+mod histories;
 mod kernels;
 mod libtest;
 mod lints;
 mod matrix;
 mod tally;
 
+pub use histories::run as histories;
 pub use kernels::Scope;
 use tally::Tally;
 

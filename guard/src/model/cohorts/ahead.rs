@@ -1,9 +1,9 @@
 //! From what is left of each cohort to what is expected of the table.
 
-use super::{ALL, Cohorts, LEAST};
-use crate::model::arrivals::Cohort;
+use super::{ALL, Cohorts, Ending, LEAST};
 use crate::model::correction::Flows;
 use crate::model::ends::PerTimeout;
+use crate::model::eras::OverTime;
 use crate::model::outlook::{AFTER, Outlook, ended};
 use crate::observe::Timeout;
 
@@ -18,22 +18,46 @@ pub(super) struct Ahead {
     pub(super) dead: f64,
 }
 
+/// The way of one cohort after the other, oldest first, to one end.
+struct Way<'a> {
+    ending: Ending,
+    /// Seconds from start to last packet.
+    open: f64,
+    timeout: OverTime<'a>,
+    /// Seconds until the middle of the cohort comes to the end.
+    after: f64,
+}
+
+impl<'a> Way<'a> {
+    fn new(cohorts: &'a Cohorts, ending: Ending) -> Self {
+        let open = cohorts.kinds[ending.timeout as usize].open();
+        Self { ending, open, timeout: cohorts.eras.over_time(ending.timeout), after: 0.0 }
+    }
+
+    fn follow(&mut self, middle: f64, now: f64) {
+        let quiet = middle + self.open;
+        self.after = quiet + self.timeout.seconds_at(quiet) - now;
+    }
+}
+
 impl Cohorts {
     /// Goes through what is left of each cohort: by which timeout, in how many seconds, how many will expire; those that
     /// have expired and were not freed when the batch began have less than 0 to go. What came before all memory expires
     /// as it does now, until all of it has that this timeout can end.
     fn each_end(&self, mut end: impl FnMut(Timeout, f64, f64)) {
         let freed_at = self.batch.from - self.now;
-        let mut after = [0.0; ALL];
+        let mut ways: Vec<Way<'_>> = self.order.iter().map(|ending| Way::new(self, *ending)).collect();
         for cohort in self.arrivals.cohorts() {
             // Those of the kinds that have ended are gone, so what is left is of the others.
             let mut others = 1.0;
-            for (after, ending) in after.iter_mut().zip(&self.order) {
-                *after = self.time_left(cohort, ending.timeout);
-                others -= if *after <= freed_at { ending.share } else { 0.0 };
+            let middle = f64::midpoint(cohort.from, cohort.to);
+            for way in &mut ways {
+                way.follow(middle, self.now);
+                others -= if way.after <= freed_at { way.ending.share } else { 0.0 };
             }
-            for (after, ending) in after.iter().zip(&self.order).filter(|(after, _)| **after > freed_at) {
-                end(ending.timeout, *after, cohort.left * (ending.share / others.max(LEAST)).min(1.0));
+            let others = others.max(LEAST);
+            for Way { ending, after, .. } in ways.iter().filter(|way| way.after > freed_at) {
+                end(ending.timeout, *after, cohort.left * (ending.share / others).min(1.0));
             }
         }
         let known_for = self.now - self.arrivals.since().unwrap_or(self.now);
@@ -58,19 +82,24 @@ impl Cohorts {
         }
     }
 
-    /// Seconds until the middle of a cohort comes to this end.
-    fn time_left(&self, cohort: &Cohort, timeout: Timeout) -> f64 {
-        let quiet = f64::midpoint(cohort.from, cohort.to) + self.kinds[timeout as usize].open();
-        quiet + self.eras.seconds_at(quiet, timeout) - self.now
-    }
-
     pub(super) fn look_ahead(&self) -> Ahead {
         let (mut held, mut until, mut expired) = ([0.0; ALL], [0.0; AFTER.len()], 0.0);
+        // Of one timeout, one end comes soon after the other.
+        let mut points = [0; ALL];
         self.each_end(|timeout, after, entries| {
             held[timeout as usize] += entries;
             if after <= 0.0 {
                 expired += entries;
-            } else if let Some(ends) = until.get_mut(AFTER.partition_point(|point| *point < after)) {
+                return;
+            }
+            let point = &mut points[timeout as usize];
+            while *point > 0 && AFTER[*point - 1] >= after {
+                *point -= 1;
+            }
+            while AFTER.get(*point).is_some_and(|at| *at < after) {
+                *point += 1;
+            }
+            if let Some(ends) = until.get_mut(*point) {
                 *ends += entries;
             }
         });

@@ -7,6 +7,8 @@ use super::cohorts::NOTHING;
 const EVICTION_RANGE: f64 = 8.0;
 /// The middle of the lengths at which the kernel refuses a longer chain: 50 + random(30).
 const LONGEST_CHAIN: f64 = 65.0;
+/// A mean length at which none is that long.
+const SHORT_CHAINS: f64 = 20.0;
 /// Left for the rest of the host: below it an entry cannot be allocated.
 const MEMORY_RESERVE: f64 = 64.0 * 1024.0 * 1024.0;
 
@@ -45,10 +47,25 @@ impl Kernel {
         all
     }
 
-    fn without_memory(&self, all: f64) -> f64 {
+    /// New flows that are let in whatever comes first: far from max, from the end of the memory and from chains that are
+    /// too long.
+    pub(super) fn room(&self) -> f64 {
+        let count = self.count();
+        let below = |most: f64| 0.95 * most - count;
+        let by_max = if self.max == 0 { f64::INFINITY } else { below(self.max as f64) };
+        let by_chains = below(SHORT_CHAINS / 2.0 * self.buckets as f64);
+        by_max.min(by_chains).min(0.9 * self.memory_left()).max(0.0)
+    }
+
+    /// Entries that there is memory for.
+    fn memory_left(&self) -> f64 {
         let taken = self.count() * self.machine.entry_bytes as f64 + self.buckets as f64 * 8.0;
         let room = (self.machine.memory_free as f64 - MEMORY_RESERVE - taken) / self.machine.entry_bytes as f64;
-        (all - room.max(0.0)).max(0.0)
+        room.max(0.0)
+    }
+
+    fn without_memory(&self, all: f64) -> f64 {
+        (all - self.memory_left()).max(0.0)
     }
 
     /// Each flow over max looks at eight buckets: what has expired there goes, and so does what is not ASSURED in the first
@@ -111,7 +128,7 @@ impl Kernel {
     /// The share of inserts that meet a chain which is too long already, in either direction.
     fn too_long(&self) -> f64 {
         let mean = 2.0 * self.count() / self.buckets as f64;
-        if mean < 20.0 {
+        if mean < SHORT_CHAINS {
             return 0.0;
         }
         // The normal distribution's tail, by the logistic curve: what matters is where it rises.

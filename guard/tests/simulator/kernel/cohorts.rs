@@ -136,16 +136,16 @@ impl Entries {
         }
     }
 
-    /// Everything that happens up to and with this step.
-    pub fn advance(&mut self, now: Time, timeouts: &Timeouts) -> Met {
-        self.now = now;
-        let mut met = Met::default();
+    /// Everything that happens up to and with this step, each at its time, but nothing before `from`: until then packets
+    /// were held up.
+    pub fn advance(&mut self, from: Time, now: Time, timeouts: &Timeouts, met: &mut Met) {
         while let Some(due) = self.calendar.first_entry().filter(|due| *due.key() <= now) {
+            self.now = from.max(*due.key());
             for cohort in due.remove() {
-                self.happen(cohort, timeouts, &mut met);
+                self.happen(cohort, timeouts, met);
             }
         }
-        met
+        self.now = now;
     }
 
     fn happen(&mut self, cohort: Cohort, timeouts: &Timeouts, met: &mut Met) {

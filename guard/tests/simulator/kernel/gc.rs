@@ -33,8 +33,13 @@ impl Gc {
         self.early_drop = true;
     }
 
-    /// What it frees in this step.
-    pub fn run(&mut self, entries: &mut Entries, now: Time, step: f64, max: u64) -> Freed {
+    /// When it does the next thing, as far as that is known.
+    pub fn next(&self) -> Option<Time> {
+        self.ahead.is_none().then_some(self.next)
+    }
+
+    /// What it frees in so many seconds up to now.
+    pub fn run(&mut self, entries: &mut Entries, now: Time, step: f64, seconds: f64, max: u64) -> Freed {
         let mut freed = Freed::new();
         let dead = entries.dead();
         let ahead = match self.ahead {
@@ -49,7 +54,7 @@ impl Gc {
                 dead
             }
         };
-        let take = ahead.min(FREED_A_SECOND * step);
+        let take = ahead.min(FREED_A_SECOND * seconds);
         if take > 0.0 {
             freed.extend(entries.free_dead(take / dead));
         }

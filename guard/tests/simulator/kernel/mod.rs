@@ -16,7 +16,7 @@ mod reading;
 
 use conntrack_guard::observe::{ResizeEvent, TableReading, Timeouts};
 
-use self::cohorts::{Entries, Met};
+use self::cohorts::{Entries, Met, NOTHING};
 pub use self::cohorts::{Time, steps};
 pub use self::counters::Counters;
 use self::flow::Flow;
@@ -104,20 +104,51 @@ impl Kernel {
 
     /// One step in which so many flows of each kind arrive.
     pub fn step(&mut self, arrivals: &[f64]) {
-        self.now += 1;
-        let (now, step) = (self.now, self.machine.step);
+        self.stride(1, arrivals);
+    }
+
+    /// So many steps in one, in which so many flows of each kind arrive: in the middle, as evenly spread ones do on average.
+    /// [`Kernel::longest_stride`] says of how many it makes no difference.
+    pub fn stride(&mut self, steps: Time, arrivals: &[f64]) {
+        let from = self.now + 1;
+        self.now += steps;
         for (waiting, more) in self.backlog.iter_mut().zip(arrivals) {
             *waiting += more;
         }
-        if now < self.stalled_until {
+        if self.now < self.stalled_until {
             return;
         }
-        let arrived = self.backlog.clone();
-        self.backlog.fill(0.0);
-        let met = self.entries.advance(now, &self.timeouts);
+        let mut met = Met::default();
+        let mut arrived = std::mem::take(&mut self.backlog);
+        let middle = self.now - steps / 2;
+        self.entries.advance(from, middle, &self.timeouts, &mut met);
         let lookups = self.admit(&arrived);
-        self.reap(met, lookups);
-        self.collect(step);
+        arrived.fill(0.0);
+        self.backlog = arrived;
+        if steps > 1 {
+            self.meet(lookups / 2.0);
+            self.entries.advance(from, self.now, &self.timeouts, &mut met);
+            self.meet(lookups / 2.0);
+        } else {
+            self.meet(lookups);
+        }
+        self.counters.broken += met.broken;
+        self.counters.destroyed(met.freed);
+        self.collect(steps as f64 * self.machine.step);
+    }
+
+    /// How many steps may be one if so many flows arrive in a step at most: while no packet is held up, none of them is
+    /// refused and the gc worker begins no sweep, it does not matter when within a second which comes first.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+    pub fn longest_stride(&self, a_step: f64) -> Time {
+        let sweep = self.gc.next().map_or(1, |next| next.saturating_sub(self.now));
+        let within_a_second = (1.0 / self.machine.step) as Time;
+        if self.now < self.stalled_until {
+            return 1;
+        }
+        // What comes by chance may be twice as much.
+        let fits = (self.room() / (2.0 * a_step).max(NOTHING)) as Time;
+        fits.min(sweep).min(within_a_second).max(1)
     }
 
     /// max, buckets and the count as proc shows them.
@@ -160,16 +191,14 @@ impl Kernel {
 
     /// What has expired goes when a lookup walks over it: each is in two chains, and the first packet of a new flow walks
     /// one to its end. The packets that follow find their entry near the head, before those that are older.
-    fn reap(&mut self, met: Met, lookups: f64) {
-        self.counters.broken += met.broken;
+    fn meet(&mut self, lookups: f64) {
         let each = 2.0 * lookups / self.buckets as f64;
         let freed = self.entries.free_dead(-(-each).exp_m1());
         self.counters.destroyed(freed);
-        self.counters.destroyed(met.freed);
     }
 
-    fn collect(&mut self, step: f64) {
-        let freed = self.gc.run(&mut self.entries, self.now, step, self.max);
+    fn collect(&mut self, seconds: f64) {
+        let freed = self.gc.run(&mut self.entries, self.now, self.machine.step, seconds, self.max);
         self.counters.destroyed(freed);
     }
 }
