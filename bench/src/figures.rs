@@ -6,7 +6,7 @@ use crate::table::{Table, grouped, short};
 use crate::watch::Observed;
 
 /// Causes of failed connections, in the order in which they are shown; one that never came has no row.
-const FAILURES: [Failure; 9] = [
+const FAILURES: [Failure; 10] = [
     Failure::ConnectTimeout,
     Failure::Refused,
     Failure::Reset,
@@ -15,6 +15,7 @@ const FAILURES: [Failure; 9] = [
     Failure::ShortReply,
     Failure::Unanswered,
     Failure::TooMany,
+    Failure::TooLate,
     Failure::Local,
 ];
 

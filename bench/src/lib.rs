@@ -10,6 +10,7 @@ pub mod churn;
 pub mod conntrack;
 pub mod load;
 pub mod netns;
+mod packet;
 pub mod scenario;
 pub mod syn;
 pub mod udp;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use bench::load::{Distribution, Outcome};
+use bench::netns::Family;
 use bench::scenario::{self, Progress, Scenario};
 
 use crate::figures;
@@ -49,10 +50,15 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
 }
 
 pub(crate) fn head(scenario: &Scenario) -> String {
-    let Scenario { name, about, seed, duration, loads } = scenario;
+    let Scenario { name, about, seed, duration, shape, loads } = scenario;
     let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
     let loads = if loads.len() == 1 { "1 load".to_owned() } else { format!("{} loads", loads.len()) };
-    format!("{name}{about}: {loads}, {} s, seed {seed}", duration.as_secs_f64())
+    let ip = match shape.ip {
+        Family::Ipv4 => "IPv4",
+        Family::Ipv6 => "IPv6",
+    };
+    let nat = if shape.nat { " with NAT" } else { "" };
+    format!("{name}{about}: {loads}, {} s, {ip}{nat}, seed {seed}", duration.as_secs_f64())
 }
 
 /// A column a load and, where there are several, one for all; then what the kernel says.
@@ -131,6 +137,9 @@ mod tests {
     #[test]
     fn the_seed_is_told() {
         let scenario = Scenario::find("burst").unwrap();
-        assert_eq!(head(&scenario), "burst (ten times the usual connections for 20 seconds): 1 load, 60 s, seed 1");
+        assert_eq!(
+            head(&scenario),
+            "burst (ten times the usual connections for 20 seconds): 1 load, 60 s, IPv4, seed 1"
+        );
     }
 }

@@ -18,11 +18,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use super::{
     CONNECT_TIMEOUT, Connections, End, Failure, Outcome, Pace, Progress, REPLY_BYTES, REQUEST_BYTES, REQUEST_TIMEOUT,
 };
-use crate::load::{Arrivals, Course, Rate, STOP_CHECK, SplitMix64};
-use crate::netns::Addresses;
+use crate::load::{Course, Schedule, SplitMix64, wait_until};
+use crate::netns::Shape;
 
-/// Late connections that are started in one go before others get their turn.
-const BATCH: u32 = 32;
 /// What a client of a closed loop waits after a failure: one that comes at once must not become a busy loop.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 struct Shared {
     progress: Arc<Progress>,
     figures: RefCell<Outcome>,
-    addresses: Addresses,
+    shape: Shape,
     target: SocketAddr,
     request: [u8; REQUEST_BYTES],
     end: End,
@@ -44,7 +42,7 @@ struct Shared {
 pub(super) fn run(
     connections: &Connections,
     course: &Course,
-    addresses: Addresses,
+    shape: Shape,
     port: u16,
     progress: &Arc<Progress>,
     stop: &AtomicBool,
@@ -55,8 +53,8 @@ pub(super) fn run(
         let shared = Rc::new(Shared {
             progress: Arc::clone(progress),
             figures: RefCell::new(Outcome::new()?),
-            addresses,
-            target: addresses.target(port),
+            shape,
+            target: shape.target(port),
             request: connections.request(),
             end: connections.end,
             hold: connections.hold,
@@ -64,7 +62,7 @@ pub(super) fn run(
             stopped: Cell::new(false),
         });
         match &connections.pace {
-            Pace::Open(rate) => open_loop(&shared, rate, course, connections.most, start, stop).await,
+            Pace::Open(rate) => open_loop(&shared, Schedule::begin(rate, course), connections.most, stop).await,
             Pace::Clients(clients) => closed_loop(&shared, *clients, course, stop).await,
         }
         // Every connection ends by itself, at its timeouts if need be.
@@ -76,23 +74,10 @@ pub(super) fn run(
     })
 }
 
-async fn open_loop(shared: &Rc<Shared>, rate: &Rate, course: &Course, most: u64, start: Instant, stop: &AtomicBool) {
-    let mut in_a_row = 0;
-    for arrival in Arrivals::new(rate, course.duration, course.sources, course.seed) {
-        let due = start + arrival.at;
-        if !wait_until(due, stop).await {
-            return;
-        }
-        if due.elapsed() > Duration::from_millis(1) && in_a_row < BATCH {
-            in_a_row += 1;
-        } else {
-            in_a_row = 0;
-            tokio::task::yield_now().await;
-        }
-        shared.figures.borrow_mut().lateness.record(due.elapsed());
-        let open = shared.progress.open();
-        shared.progress.start(1);
-        if open >= most {
+async fn open_loop(shared: &Rc<Shared>, mut schedule: Schedule, most: u64, stop: &AtomicBool) {
+    while let Some(arrival) = schedule.next(&shared.progress, &shared.figures, stop).await {
+        // It counts as started already.
+        if shared.progress.open() > most {
             shared.count(Err(Failure::TooMany));
             continue;
         }
@@ -120,24 +105,12 @@ async fn closed_loop(shared: &Rc<Shared>, clients: u32, course: &Course, stop: &
     shared.stopped.set(true);
 }
 
-/// False when the load is to stop.
-async fn wait_until(due: Instant, stop: &AtomicBool) -> bool {
-    while !stop.load(Ordering::Relaxed) {
-        let now = Instant::now();
-        if due <= now {
-            return true;
-        }
-        sleep_until(due.min(now + STOP_CHECK)).await;
-    }
-    false
-}
-
 impl Shared {
     fn count(&self, outcome: Result<(), Failure>) {
         match outcome {
             Ok(()) => self.progress.make(1),
             Err(failure) => {
-                *self.figures.borrow_mut().failed.entry(failure).or_default() += 1;
+                self.figures.borrow_mut().fail(failure, 1);
                 self.progress.fail(1);
             }
         }
@@ -163,7 +136,7 @@ async fn connection(shared: &Shared, from: u32) -> bool {
 
 /// Connect, request, reply.
 async fn reply(shared: &Shared, from: u32) -> Result<TcpStream, Failure> {
-    let socket = socket(shared.addresses.source(from)).map_err(|error| Failure::from(&error))?;
+    let socket = socket(shared.shape.source(from)).map_err(|error| Failure::from(&error))?;
     let start = Instant::now();
     let mut stream = timeout_at(start + CONNECT_TIMEOUT, socket.connect(shared.target))
         .await

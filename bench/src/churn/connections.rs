@@ -89,8 +89,8 @@ impl Connections {
     ) -> Result<Outcome> {
         let port = FIRST_PORT.saturating_add(course.number);
         let server = Server::start(topology, port).context("the server")?;
-        let addresses = topology.addresses();
-        let run = || client::run(self, course, addresses, port, progress, stop);
+        let shape = topology.shape();
+        let run = || client::run(self, course, shape, port, progress, stop);
         let outcome = topology.clients().run(run)?.context("the clients")?;
         server.stop()?;
         Ok(outcome)

@@ -1,9 +1,12 @@
 //! What a load is: traffic of one kind from a start on, at a rate that may change, from so many addresses.
 
 mod arrivals;
+mod datagrams;
 mod outcome;
+mod packets;
 mod progress;
 mod rate;
+mod schedule;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,10 +16,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-pub(crate) use self::arrivals::{Arrivals, SplitMix64};
+pub(crate) use self::arrivals::{Arrival, Arrivals, SplitMix64};
+use self::datagrams::Tuples;
 pub use self::outcome::{Distribution, Failure, Outcome};
+pub use self::packets::Protocol;
 pub use self::progress::Progress;
 pub use self::rate::{Point, Rate};
+pub(crate) use self::schedule::{Schedule, wait_until};
 use crate::churn::Connections;
 use crate::netns::Topology;
 
@@ -56,6 +62,34 @@ pub struct Course {
 pub enum Traffic {
     /// Whole TCP connections.
     Tcp(Connections),
+    /// Datagrams, each of a flow of its own.
+    Udp {
+        /// How many a second.
+        rate: Rate,
+        /// Whether each is answered once; else it is one-way traffic.
+        answered: bool,
+    },
+    /// Questions and answers of one datagram each, from a few sockets.
+    Dns {
+        /// How many a second.
+        rate: Rate,
+        /// Source ports; each is used with all addresses.
+        sockets: u16,
+    },
+    /// SYNs that nobody completes.
+    Syn {
+        /// How many a second.
+        rate: Rate,
+        /// Whether they are answered (entries in SYN_RECV, else in SYN_SENT).
+        answered: bool,
+    },
+    /// Packets to one closed port after the other.
+    Scan {
+        /// How many a second.
+        rate: Rate,
+        /// What they are.
+        protocol: Protocol,
+    },
 }
 
 impl Traffic {
@@ -63,13 +97,18 @@ impl Traffic {
     pub fn rate(&self) -> Option<&Rate> {
         match self {
             Self::Tcp(connections) => connections.pace.rate(),
+            Self::Udp { rate, .. } | Self::Dns { rate, .. } | Self::Syn { rate, .. } | Self::Scan { rate, .. } => {
+                Some(rate)
+            }
         }
     }
 
-    /// Connections that may be open at a time; each takes a file on both sides.
+    /// What may be open at a time, each with a file on both sides.
     pub(crate) fn most_open(&self) -> u64 {
         match self {
             Self::Tcp(connections) => connections.most_open(),
+            Self::Udp { .. } | Self::Dns { .. } => datagrams::MOST_SOCKETS,
+            Self::Syn { .. } | Self::Scan { .. } => 1,
         }
     }
 }
@@ -81,8 +120,17 @@ impl Load {
         if !wait(self.start, stop) {
             return Outcome::new();
         }
+        let course = &self.course;
         match &self.traffic {
-            Traffic::Tcp(connections) => connections.run(&self.course, topology, progress, stop),
+            Traffic::Tcp(connections) => connections.run(course, topology, progress, stop),
+            Traffic::Udp { rate, answered } => {
+                datagrams::run(rate, *answered, Tuples::Distinct, course, topology, progress, stop)
+            }
+            Traffic::Dns { rate, sockets } => {
+                datagrams::run(rate, true, Tuples::Pool(*sockets), course, topology, progress, stop)
+            }
+            Traffic::Syn { rate, answered } => packets::flood(rate, *answered, course, topology, progress, stop),
+            Traffic::Scan { rate, protocol } => packets::scan(rate, *protocol, course, topology, progress, stop),
         }
     }
 }

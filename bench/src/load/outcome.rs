@@ -28,6 +28,8 @@ pub enum Failure {
     ShortReply,
     /// As many connections as may be were open: not tried.
     TooMany,
+    /// This machine was so late with it that it was not tried any more.
+    TooLate,
     /// No answer to a datagram, or it did not arrive where none is asked for.
     Unanswered,
     /// This machine could not make the socket: no port, no file, no memory.
@@ -45,6 +47,7 @@ impl Failure {
             Self::RequestTimeout => "request timed out",
             Self::ShortReply => "reply cut short",
             Self::TooMany => "too many open",
+            Self::TooLate => "started too late",
             Self::Unanswered => "no answer",
             Self::Local => "no socket",
         }
@@ -100,6 +103,12 @@ impl Outcome {
             lateness: none,
             elapsed: Duration::ZERO,
         })
+    }
+
+    pub(crate) fn fail(&mut self, failure: Failure, count: u64) {
+        if count > 0 {
+            *self.failed.entry(failure).or_default() += count;
+        }
     }
 
     /// What failed, whatever the cause.

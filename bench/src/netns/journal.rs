@@ -11,13 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use super::forwarding::Forwarding;
 use super::{Error, tool};
 
 /// Gone after a reboot, like all that the files name.
 const DIRECTORY: &str = "/run/conntrack-guard-bench";
-/// Reads and writes the caller's network namespace.
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
-
 /// Topologies that this process has made.
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
@@ -28,19 +26,19 @@ pub(super) struct Record {
     pub id: String,
     /// Inode of the gateway's network namespace, which tells it apart from others.
     pub gateway: u64,
-    /// `ip_forward` before the run.
-    pub ip_forward: String,
+    /// Whether the gateway forwarded before the run.
+    #[serde(flatten)]
+    pub forwarding: Forwarding,
 }
 
 impl Record {
     /// The record of this process in the caller's namespace.
     fn new() -> Result<Self, Error> {
-        let read = |path: &str| fs::read_to_string(path).map_err(|error| Error::file(path, error));
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             id: format!("cgb{}_{run}", std::process::id()),
             gateway: gateway()?,
-            ip_forward: read(IP_FORWARD)?.trim().to_owned(),
+            forwarding: Forwarding::read()?,
         })
     }
 
@@ -65,7 +63,7 @@ impl Record {
     }
 
     /// Removes what this record names, as far as it is there: the namespaces, and in the gateway, if the caller still is in
-    /// it, the links, the rules and `ip_forward`. Goes on after an error and returns the first.
+    /// it, the links, the rules and whether it forwards. Goes on after an error and returns the first.
     pub fn remove(&self) -> Result<(), Error> {
         let mut first = Ok(());
         let mut note = |outcome: Result<(), Error>| {
@@ -92,15 +90,10 @@ impl Record {
         if in_gateway {
             // Declared and then deleted: so it is no error where it never came to be.
             note(tool::nft(&format!("table inet {0}\ndelete table inet {0}\n", self.id)));
-            note(set_ip_forward(&self.ip_forward));
+            note(self.forwarding.write());
         }
         first
     }
-}
-
-/// Sets `net.ipv4.ip_forward` of the caller's namespace.
-pub(super) fn set_ip_forward(value: &str) -> Result<(), Error> {
-    fs::write(IP_FORWARD, value).map_err(|error| Error::file(IP_FORWARD, error))
 }
 
 fn gateway() -> Result<u64, Error> {
@@ -126,7 +119,7 @@ impl Journal {
         let _turn = Flock::lock(entrance, FlockArg::LockExclusive)
             .map_err(|(_, errno)| Error::file(directory, errno.into()))?;
         let lines = remove_leftovers(directory)?;
-        // Not before: it notes `ip_forward` as it was before any run.
+        // Not before: it notes what was set before any run.
         let record = Record::new()?;
         Ok((Self::write(directory, &record)?, record, lines))
     }
@@ -212,7 +205,7 @@ mod tests {
     use super::*;
 
     fn record(id: &str) -> Record {
-        Record { id: id.to_owned(), gateway: 7, ip_forward: "0".to_owned() }
+        Record { id: id.to_owned(), gateway: 7, forwarding: Forwarding::default() }
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use super::address::{Addresses, CLIENTS, GATEWAY_TO_CLIENTS, GATEWAY_TO_SERVERS, LINK_PREFIX, SERVER, SOURCES};
-use super::journal::{self, Journal, Record};
-use super::{Error, Namespace, tool};
+use super::address::Links;
+use super::journal::{Journal, Record};
+use super::{Error, Family, Namespace, Shape, forwarding, tool};
 
 /// `CAP_NET_ADMIN` and `CAP_SYS_ADMIN` in the masks of `/proc/PID/status` (linux/capability.h).
 const NEEDED_CAPABILITIES: u64 = 1 << 12 | 1 << 21;
@@ -15,13 +15,19 @@ const NEEDED_CAPABILITIES: u64 = 1 << 12 | 1 << 21;
 pub struct Topology {
     clients: Namespace,
     servers: Namespace,
+    shape: Shape,
     made: Made,
     leftovers: Vec<String>,
 }
 
 impl Topology {
-    /// Makes the topology around the network namespace of the calling thread, after removing what killed runs left.
+    /// Makes the topology over IPv4 without NAT.
     pub fn create() -> Result<Self, Error> {
+        Self::shaped(Shape::default())
+    }
+
+    /// Makes the topology around the network namespace of the calling thread, after removing what killed runs left.
+    pub fn shaped(shape: Shape) -> Result<Self, Error> {
         check_permission()?;
         let (journal, record, leftovers) = Journal::open()?;
         // From here on, an error takes away what was made so far.
@@ -32,12 +38,15 @@ impl Topology {
         let clients = Namespace::open(&made.record.clients())?;
         let servers = Namespace::open(&made.record.servers())?;
         for namespace in [&clients, &servers] {
-            namespace.run(tune)??;
+            namespace.run(|| tune(shape.ip))??;
         }
-        connect(&made.record)?;
+        connect(&made.record, shape)?;
         tool::nft(&rules(&made.record.id))?;
-        journal::set_ip_forward("1")?;
-        Ok(Self { clients, servers, made, leftovers })
+        if shape.nat {
+            tool::nft(&translation(&made.record, shape))?;
+        }
+        forwarding::on(shape.ip)?;
+        Ok(Self { clients, servers, shape, made, leftovers })
     }
 
     /// Where the connections start. It tracks nothing.
@@ -50,9 +59,9 @@ impl Topology {
         &self.servers
     }
 
-    /// Who has which address.
-    pub fn addresses(&self) -> Addresses {
-        Addresses::new()
+    /// What it is like, and who has which address.
+    pub fn shape(&self) -> Shape {
+        self.shape
     }
 
     /// One line about each killed run whose leftovers were found: what was removed, or how to.
@@ -95,28 +104,49 @@ impl Drop for Made {
 
 /// Many connections a second leave many `TIME_WAIT` sockets. Where a small memory limits their number, the kernel
 /// closes such sockets early and answers the peer's last packets with a reset, which would end entries before their time.
-fn tune() -> Result<(), Error> {
-    for (path, value) in
-        [("/proc/sys/net/ipv4/tcp_max_tw_buckets", "262144"), ("/proc/sys/net/ipv4/ip_local_port_range", "1024 65535")]
-    {
-        fs::write(path, value).map_err(|error| Error::file(path, error))?;
+fn tune(ip: Family) -> Result<(), Error> {
+    let tcp = [("tcp_max_tw_buckets", "262144"), ("ip_local_port_range", "1024 65535")];
+    for (name, value) in tcp.map(|(name, value)| (format!("/proc/sys/net/ipv4/{name}"), value)) {
+        write(&name, value)?;
     }
-    disable_ipv6("default")
+    if ip == Family::Ipv6 {
+        // As AnyIP needs it: sockets are bound to addresses that no interface has.
+        write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1")?;
+    }
+    quiet("default", ip)
 }
 
-/// Without IPv6 there are no packets but the run's own. `interface`: a name, or "default" for those still to come.
-fn disable_ipv6(interface: &str) -> Result<(), Error> {
-    let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
-    match fs::write(&path, "1") {
-        // A kernel without IPv6.
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        outcome => outcome.map_err(|error| Error::file(path, error)),
+/// There are no packets but the run's own. `interface`: a name, or "default" for those still to come.
+fn quiet(interface: &str, ip: Family) -> Result<(), Error> {
+    let setting = |name: &str, value: &str| write(&format!("/proc/sys/net/ipv6/conf/{interface}/{name}"), value);
+    match ip {
+        // No addresses of the kernel's own making, and nobody asked for some.
+        Family::Ipv6 => {
+            for (name, value) in [("accept_ra", "0"), ("router_solicitations", "0"), ("addr_gen_mode", "1")] {
+                setting(name, value)?;
+            }
+            Ok(())
+        }
+        Family::Ipv4 => match setting("disable_ipv6", "1") {
+            // A kernel without IPv6.
+            Err(Error::File { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        },
     }
 }
 
-fn connect(record: &Record) -> Result<(), Error> {
+fn write(path: &str, value: &str) -> Result<(), Error> {
+    fs::write(path, value).map_err(|error| Error::file(path, error))
+}
+
+fn connect(record: &Record, shape: Shape) -> Result<(), Error> {
     let (clients, servers) = (record.clients(), record.servers());
     let (to_clients, to_servers) = (record.to_clients(), record.to_servers());
+    // Of an address that is still being looked for on the link nothing can be sent (RFC 4862).
+    let (version, nodad) = match shape.ip {
+        Family::Ipv4 => ("-4", ""),
+        Family::Ipv6 => ("-6", " nodad"),
+    };
     tool::ip_batch(
         &[],
         &format!(
@@ -124,32 +154,58 @@ fn connect(record: &Record) -> Result<(), Error> {
              link add {to_servers} type veth peer name eth0 netns {servers}\n"
         ),
     )?;
-    disable_ipv6(&to_clients)?;
-    disable_ipv6(&to_servers)?;
-    for (namespace, address, gateway) in
-        [(&clients, CLIENTS, GATEWAY_TO_CLIENTS), (&servers, SERVER, GATEWAY_TO_SERVERS)]
-    {
-        let any_ip = if *namespace == clients { format!("route add local {SOURCES} dev lo\n") } else { String::new() };
+    quiet(&to_clients, shape.ip)?;
+    quiet(&to_servers, shape.ip)?;
+    let links = shape.links();
+    let Links { prefix, sources, backends, .. } = links;
+    for (namespace, address, gateway, local) in [
+        (&clients, links.clients, links.gateway_to_clients, sources),
+        (&servers, links.servers, links.gateway_to_servers, backends),
+    ] {
         tool::ip_batch(
-            &["-n", namespace],
+            &["-n", namespace, version],
             &format!(
                 "link set lo up\n\
-                 address add {address}/{LINK_PREFIX} dev eth0\n\
+                 address add {address}/{prefix} dev eth0{nodad}\n\
                  link set eth0 up\n\
                  route add default via {gateway}\n\
-                 {any_ip}"
+                 route add local {local} dev lo\n"
             ),
         )?;
     }
     tool::ip_batch(
-        &[],
+        &[version],
         &format!(
-            "address add {GATEWAY_TO_CLIENTS}/{LINK_PREFIX} dev {to_clients}\n\
-             address add {GATEWAY_TO_SERVERS}/{LINK_PREFIX} dev {to_servers}\n\
+            "address add {}/{prefix} dev {to_clients}{nodad}\n\
+             address add {}/{prefix} dev {to_servers}{nodad}\n\
              link set {to_clients} up\n\
              link set {to_servers} up\n\
-             route add {SOURCES} via {CLIENTS}\n"
+             route add {sources} via {}\n\
+             route add {backends} via {}\n",
+            links.gateway_to_clients, links.gateway_to_servers, links.clients, links.servers
         ),
+    )
+}
+
+/// What is sent to the service goes to a backend that the kernel picks by source, and comes from the gateway.
+fn translation(record: &Record, shape: Shape) -> String {
+    let (table, to_servers) = (&record.id, record.to_servers());
+    let family = match shape.ip {
+        Family::Ipv4 => "ip",
+        Family::Ipv6 => "ip6",
+    };
+    let (service, (first, last)) = (shape.target(0).ip(), shape.backends());
+    format!(
+        "table inet {table} {{\n\
+         chain prerouting {{\n\
+         type nat hook prerouting priority dstnat; policy accept;\n\
+         {family} daddr {service} dnat {family} to {first}-{last}\n\
+         }}\n\
+         chain postrouting {{\n\
+         type nat hook postrouting priority srcnat; policy accept;\n\
+         oifname \"{to_servers}\" masquerade\n\
+         }}\n\
+         }}\n"
     )
 }
 

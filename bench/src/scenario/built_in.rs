@@ -4,9 +4,12 @@
 const ALL: &[(&str, &str)] = &[
     ("burst", include_str!("../../scenarios/burst.toml")),
     ("daily-wave", include_str!("../../scenarios/daily-wave.toml")),
+    ("dns-storm", include_str!("../../scenarios/dns-storm.toml")),
     ("idle-pile-up", include_str!("../../scenarios/idle-pile-up.toml")),
     ("steady", include_str!("../../scenarios/steady.toml")),
+    ("syn-flood", include_str!("../../scenarios/syn-flood.toml")),
     ("time-wait-storm", include_str!("../../scenarios/time-wait-storm.toml")),
+    ("udp-scan", include_str!("../../scenarios/udp-scan.toml")),
 ];
 
 /// Their names.

@@ -39,6 +39,7 @@ pub(super) enum Value {
     Integer(RangeInclusive<u64>),
     Number(RangeInclusive<f64>),
     Time(RangeInclusive<Duration>),
+    Switch,
     Word(&'static [&'static str]),
     Rate,
     Points(RangeInclusive<usize>),
@@ -53,6 +54,7 @@ impl Value {
             Self::Integer(range) => format!("integer, {} to {}", range.start(), range.end()),
             Self::Number(range) => format!("number, {} to {}", range.start(), range.end()),
             Self::Time(range) => format!("time, {} to {}", time(range.start()), time(range.end())),
+            Self::Switch => "true or false".to_owned(),
             Self::Word(words) => words.iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", "),
             Self::Rate => format!("number above 0 and up to {HIGHEST_RATE}, or a table"),
             Self::Points(range) => format!("{} to {} pairs of a time and a rate", range.start(), range.end()),
@@ -68,6 +70,7 @@ impl Value {
                 format!("give a{} {range}", if range.starts_with('i') { "n" } else { "" })
             }
             Self::Time(_) => format!("give a {range}, with its unit, such as \"30s\""),
+            Self::Switch => format!("give {range}"),
             Self::Word(_) => format!("give one of {range}"),
             Self::Rate => "give a number of new ones a second above 0 and up to 50000, or a table such as \
                            { base = 200, peak = 2000, after = \"20s\", for = \"10s\" }"
@@ -137,9 +140,26 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "For how long loads start anything. What is open then still ends by itself, 8 s later at most.",
     },
     Key {
+        name: "topology.ip",
+        kinds: &[],
+        value: Value::Word(&["ipv4", "ipv6"]),
+        default: "\"ipv4\"",
+        open: "",
+        meaning: "Which IP all loads speak.",
+    },
+    Key {
+        name: "topology.nat",
+        kinds: &[],
+        value: Value::Switch,
+        default: "false",
+        open: "",
+        meaning: "Whether the gateway translates addresses: clients send to one address of the service, which nftables turns \
+                  into one of 16 servers (DNAT), and servers see the gateway's address alone (masquerade).",
+    },
+    Key {
         name: "load.kind",
         kinds: &[],
-        value: Value::Word(&["tcp"]),
+        value: Value::Word(&["tcp", "udp", "dns", "syn", "scan"]),
         default: "",
         open: "",
         meaning: "What the load sends; see below.",
@@ -277,5 +297,31 @@ pub(super) const KEYS: &[Key] = &[
         open: "",
         meaning: "Connections that may be open at a time. One that comes beyond is not tried and counts as failed (`too many \
                   open`). Each takes two files and some 10 kB of this machine.",
+    },
+    Key {
+        name: "load.answered",
+        kinds: &["udp", "syn"],
+        value: Value::Switch,
+        default: "true",
+        open: "",
+        meaning: "Whether the servers answer: datagrams with another, which makes an entry replied; SYNs with a SYN-ACK that \
+                  nobody takes (SYN_RECV, else SYN_SENT).",
+    },
+    Key {
+        name: "load.sockets",
+        kinds: &["dns"],
+        value: Value::Integer(1..=2_000),
+        default: "64",
+        open: "",
+        meaning: "Source ports that the questions come from, taken at random. An address with a port is an entry; those that ask \
+                  again in time keep it.",
+    },
+    Key {
+        name: "load.protocol",
+        kinds: &["scan"],
+        value: Value::Word(&["tcp", "udp"]),
+        default: "\"tcp\"",
+        open: "",
+        meaning: "What a scan sends: SYNs, whose resets end their entries at once, or datagrams, whose entries stay.",
     },
 ];

@@ -36,7 +36,7 @@ pub use self::built_in::names;
 pub use self::errors::{Errors, Problem};
 pub use self::keys::reference;
 use crate::load::{self, Load};
-use crate::netns::{self, Topology};
+use crate::netns::{self, Shape, Topology};
 
 /// Most loads of a scenario.
 pub const MOST_LOADS: usize = 32;
@@ -58,6 +58,9 @@ pub struct Scenario {
     pub seed: u64,
     /// For how long loads start anything.
     pub duration: Duration,
+    /// What it runs through.
+    #[serde(rename = "topology")]
+    pub shape: Shape,
     /// Its loads; at least one.
     pub loads: Vec<Load>,
 }
@@ -139,7 +142,7 @@ impl Scenario {
 
     /// Makes the topology that it asks for, around the network namespace of the calling thread.
     pub fn topology(&self) -> Result<Topology, netns::Error> {
-        Topology::create()
+        Topology::shaped(self.shape)
     }
 
     /// Runs all loads, each at its time, and returns when the last has ended. Ends early, with what is open given up, once

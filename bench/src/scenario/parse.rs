@@ -10,7 +10,8 @@ use super::keys::{HIGHEST_RATE, find};
 use super::reader::{Reader, Section, found, number};
 use super::{MOST_LOADS, MOST_STARTS, Scenario};
 use crate::churn::{Connections, End, Pace};
-use crate::load::{Course, Load, Rate, SplitMix64, Traffic};
+use crate::load::{Course, Load, Protocol, Rate, SplitMix64, Traffic};
+use crate::netns::{Family, Shape};
 
 /// Reads a scenario; `file` stands for it in messages.
 pub(super) fn parse(file: &str, text: &str) -> Result<Scenario, Errors> {
@@ -30,9 +31,11 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Scenario, Errors> {
     let about = reader.text(&mut top, "about").unwrap_or_default();
     let seed = reader.integer(&mut top, "seed").unwrap_or_default();
     let duration = reader.time(&mut top, "duration");
+    let shape = topology(&mut reader, &mut top);
     let loads = loads(&mut reader, &mut top, seed, duration);
     reader.end(&top, "");
-    let scenario = duration.zip(loads).map(|(duration, loads)| Scenario { name, about, seed, duration, loads });
+    let scenario = duration.zip(shape).zip(loads);
+    let scenario = scenario.map(|((duration, shape), loads)| Scenario { name, about, seed, duration, shape, loads });
     reader.finish(scenario)
 }
 
@@ -40,6 +43,21 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Scenario, Errors> {
 fn stem(file: &str) -> &str {
     let name = file.rsplit('/').next().unwrap_or(file);
     name.strip_suffix(".toml").unwrap_or(name)
+}
+
+fn topology<'t>(reader: &mut Reader<'t>, top: &mut Section<'t>) -> Option<Shape> {
+    let Some(value) = top.take("topology") else { return Some(Shape::default()) };
+    let at = value.span().start;
+    let DeValue::Table(table) = value.into_inner() else {
+        reader.refuse("topology".to_owned(), at, "give a table: [topology] with its keys below it".to_owned());
+        return None;
+    };
+    let mut section = Section::new("topology", "topology".to_owned(), at, table);
+    let ip = reader.word(&mut section, "ip");
+    let nat = reader.switch(&mut section, "nat");
+    reader.end(&section, "");
+    let ip = if ip? == "ipv6" { Family::Ipv6 } else { Family::Ipv4 };
+    Some(Shape { ip, nat: nat? })
 }
 
 /// `None` where something was refused.
@@ -106,7 +124,10 @@ fn load<'t>(
     let duration = asked.or(left).unwrap_or_default();
     let traffic = match kind {
         "tcp" => tcp(reader, &mut section, duration).map(Traffic::Tcp),
-        _ => None,
+        other => {
+            let rate = rate(reader, &mut section, duration);
+            packets(reader, &mut section, other, rate)
+        }
     };
     if let Some(total) = traffic.as_ref().and_then(Traffic::rate).map(|rate| rate.total(duration)) {
         if total > MOST_STARTS {
@@ -137,6 +158,27 @@ fn tcp<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, duration: Duratio
         _ => End::HalfClosed,
     };
     Some(Connections { pace: pace?, end, hold: hold?, most: most? })
+}
+
+fn packets<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, kind: &str, rate: Option<Rate>) -> Option<Traffic> {
+    match kind {
+        "dns" => {
+            let sockets = reader.integer(section, "sockets").and_then(|sockets| u16::try_from(sockets).ok());
+            Some(Traffic::Dns { rate: rate?, sockets: sockets? })
+        }
+        "scan" => {
+            let protocol = match reader.word(section, "protocol")? {
+                "tcp" => Protocol::Tcp,
+                _ => Protocol::Udp,
+            };
+            Some(Traffic::Scan { rate: rate?, protocol })
+        }
+        _ => {
+            let answered = reader.switch(section, "answered");
+            let (rate, answered) = (rate?, answered?);
+            Some(if kind == "udp" { Traffic::Udp { rate, answered } } else { Traffic::Syn { rate, answered } })
+        }
+    }
 }
 
 /// A number, or a table that is a ramp, a burst or points.

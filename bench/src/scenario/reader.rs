@@ -130,6 +130,10 @@ impl<'t> Reader<'t> {
         })
     }
 
+    pub fn switch(&mut self, section: &mut Section<'t>, leaf: &str) -> Option<bool> {
+        self.read(section, leaf, |value, wanted| value.as_bool().filter(|_| matches!(wanted, Value::Switch)))
+    }
+
     pub fn integer(&mut self, section: &mut Section<'t>, leaf: &str) -> Option<u64> {
         self.read(section, leaf, |value, wanted| match wanted {
             Value::Integer(range) => integer(value).filter(|number| range.contains(number)),

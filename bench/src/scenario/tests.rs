@@ -1,6 +1,7 @@
 use super::*;
 use crate::churn::{Connections, End, Pace};
-use crate::load::{Rate, Traffic};
+use crate::load::{Point, Protocol, Rate, Traffic};
+use crate::netns::Family;
 
 fn problems(text: &str) -> Vec<String> {
     let errors = Scenario::parse("s.toml", text).expect_err("a scenario with problems");
@@ -10,6 +11,7 @@ fn problems(text: &str) -> Vec<String> {
 fn connections(load: &Load) -> &Connections {
     match &load.traffic {
         Traffic::Tcp(connections) => connections,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -63,11 +65,30 @@ fn every_key_is_taken() {
         [[load]]
         kind = "tcp"
         rate = { peak = 10, after = "1s", for = "2s" }
+        [[load]]
+        kind = "udp"
+        rate = { points = [["0s", 1], ["5s", 2.5]] }
+        answered = false
+        [[load]]
+        kind = "dns"
+        rate = 5
+        sockets = 7
+        [[load]]
+        kind = "syn"
+        rate = 5
+        [[load]]
+        kind = "scan"
+        rate = 5
+        protocol = "udp"
+        [topology]
+        ip = "ipv6"
+        nat = true
         "#,
     )
     .unwrap();
+    assert_eq!(scenario.shape, Shape { ip: Family::Ipv6, nat: true });
     assert_eq!((&*scenario.name, &*scenario.about, scenario.seed), ("all", "everything", 7));
-    let [ramp, closed, burst] = &scenario.loads[..] else { panic!("{scenario:?}") };
+    let [ramp, closed, burst, others @ ..] = &scenario.loads[..] else { panic!("{scenario:?}") };
     let times = (ramp.start, ramp.course.duration, ramp.course.sources);
     assert_eq!((&*ramp.name, times), ("ramp", (Duration::from_secs(10), Duration::from_secs(20), 9)));
     let rate = Rate::ramp(1.0, 50.5, Duration::from_secs(20));
@@ -77,6 +98,16 @@ fn every_key_is_taken() {
     assert_eq!((pace, *end, connections(closed).most_open()), (&Pace::Clients(12), End::HalfClosed, 12));
     let rate = Rate::burst(0.0, 10.0, Duration::from_secs(1), Duration::from_secs(2));
     assert_eq!(connections(burst).pace, Pace::Open(rate));
+    let wave = Rate::through(vec![Point { at: 0.0, rate: 1.0 }, Point { at: 5.0, rate: 2.5 }]).unwrap();
+    let five = || Rate::constant(5.0);
+    let expected = [
+        Traffic::Udp { rate: wave, answered: false },
+        Traffic::Dns { rate: five(), sockets: 7 },
+        Traffic::Syn { rate: five(), answered: true },
+        Traffic::Scan { rate: five(), protocol: Protocol::Udp },
+    ];
+    assert_eq!(others.iter().map(|load| &load.traffic).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert_eq!(scenario.loads.iter().map(|load| load.course.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
 }
 
 #[test]
@@ -110,11 +141,11 @@ clients = 5
     let expected = [
         "s.toml:1:8: seed: give an integer, 0 to 9223372036854775807; found -1",
         "s.toml:2:12: duration: give a time, 100ms to 1day, with its unit, such as \"30s\"; found \"10\"",
-        "s.toml:3:1: colour: unknown key; known here: name, about, seed, duration, load. Remove it",
+        "s.toml:3:1: colour: unknown key; known here: name, about, seed, duration, topology, load. Remove it",
         "s.toml:6:8: load[1].rate: give a number of new ones a second above 0 and up to 50000, or a table such as { base = \
          200, peak = 2000, after = \"20s\", for = \"10s\" }; found 0",
         "s.toml:7:1: load[1].Most: unknown key; did you mean `most`?",
-        "s.toml:9:8: load[2].kind: give one of \"tcp\"; found \"smoke\"",
+        "s.toml:9:8: load[2].kind: give one of \"tcp\", \"udp\", \"dns\", \"syn\", \"scan\"; found \"smoke\"",
         "s.toml:12:8: load[3].rate.after: is missing; give a time, 0s to 1day, with its unit, such as \"30s\"",
         "s.toml:12:27: load[3].rate.peak: give a number, 0 to 50000; found 50001",
         "s.toml:13:1: load[3].clients: does not go together with the other keys here; remove it",
@@ -151,6 +182,22 @@ fn what_is_missing_or_makes_no_sense_is_told() {
     assert!(past[0].contains("it would start nothing"), "{past:?}");
     let much = problems("duration = \"1h\"\n[[load]]\nkind = \"tcp\"\nrate = 50000\n");
     assert_eq!(much, ["s.toml:2:1: load[1]: it would start 180000000; give a rate and a time with 50000000 at most"]);
+    let foreign = of("kind = \"syn\"\nrate = 5\nhold = \"1s\"\nsockets = 5");
+    assert_eq!(
+        foreign,
+        [
+            "s.toml:5:1: load[1].hold: is for loads of kind \"tcp\", and this one is \"syn\"; remove it",
+            "s.toml:6:1: load[1].sockets: is for loads of kind \"dns\", and this one is \"syn\"; remove it",
+        ]
+    );
+    let shape = problems("duration = \"1s\"\ntopology = { nat = 1, vip = 2 }\n[[load]]\nkind = \"udp\"\nrate = 5");
+    assert_eq!(
+        shape,
+        [
+            "s.toml:2:20: topology.nat: give true or false; found 1",
+            "s.toml:2:23: topology.vip: unknown key; known here: ip, nat. Remove it",
+        ]
+    );
     assert!(problems("duration = ")[0].starts_with("s.toml:1:12: not TOML: "), "{:?}", problems("duration = "));
 }
 
