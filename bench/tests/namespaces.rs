@@ -25,6 +25,8 @@ fn in_gateway<T: Send>(test: impl FnOnce() -> T + Send) -> T {
         scope
             .spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace; this test needs root");
+                // As on any host: without it the kernel takes nothing in for its own IPv6 addresses.
+                assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
                 test()
             })
             .join()
@@ -190,6 +192,10 @@ fn run(text: &str, judge: impl FnOnce(&Scenario, &Outcome, &[String]) + Send) {
     in_gateway(|| {
         let before = (ip_forward(), ipv6_forwarding(), links().lines().count(), rules());
         let topology = scenario.topology().unwrap();
+        // A slow guest must not lose entries before they are counted.
+        for timeout in ["tcp_timeout_close", "tcp_timeout_syn_recv", "udp_timeout"] {
+            fs::write(format!("/proc/sys/net/netfilter/nf_conntrack_{timeout}"), "600").unwrap();
+        }
         let progress = Progress::new(&scenario);
         let outcome = scenario.run(&topology, &progress, &AtomicBool::new(false)).unwrap();
         for (load, progress) in outcome.loads.iter().zip(progress.loads()) {

@@ -120,9 +120,9 @@ fn tune(ip: Family) -> Result<(), Error> {
 fn quiet(interface: &str, ip: Family) -> Result<(), Error> {
     let setting = |name: &str, value: &str| write(&format!("/proc/sys/net/ipv6/conf/{interface}/{name}"), value);
     match ip {
-        // No addresses of the kernel's own making, and nobody asked for some.
+        // No router is asked, and no address looked for on the link before it is used: nothing could be sent meanwhile.
         Family::Ipv6 => {
-            for (name, value) in [("accept_ra", "0"), ("router_solicitations", "0"), ("addr_gen_mode", "1")] {
+            for (name, value) in [("accept_ra", "0"), ("router_solicitations", "0"), ("accept_dad", "0")] {
                 setting(name, value)?;
             }
             Ok(())
@@ -142,7 +142,6 @@ fn write(path: &str, value: &str) -> Result<(), Error> {
 fn connect(record: &Record, shape: Shape) -> Result<(), Error> {
     let (clients, servers) = (record.clients(), record.servers());
     let (to_clients, to_servers) = (record.to_clients(), record.to_servers());
-    // Of an address that is still being looked for on the link nothing can be sent (RFC 4862).
     let (version, nodad) = match shape.ip {
         Family::Ipv4 => ("-4", ""),
         Family::Ipv6 => ("-6", " nodad"),
