@@ -26,6 +26,21 @@ pub const NAMESPACES: usize = 64;
 /// gone, or opens far fewer flows.
 pub const CONTENDERS: u16 = 64;
 
+/// So many numbers of network namespaces each CPU gives out before it takes the next batch (`COOKIE_LOCAL_BATCH`,
+/// include/linux/cookie.h), and so 4,097 follows 1 where another CPU makes the next namespace.
+const COOKIES_IN_A_ROW: u64 = 4096;
+
+/// How many bytes into [`Slot::namespaces`] the place of a namespace is, by its [`Namespace::id`]. The lowest bits alone would
+/// send the first namespace that each CPU made to one place, and so all pods of a host with many CPUs to a few. Here numbers in a
+/// row have places in a row, and each batch begins 27 places after the one before it.
+#[inline(always)]
+pub const fn place_of(id: u64) -> u64 {
+    const PLACE: u64 = size_of::<Namespace>() as u64;
+    // Above the twelve bits of the number in its batch: that number, and 27 times the batch's.
+    let mixed = id.wrapping_mul(COOKIES_IN_A_ROW + 27);
+    (mixed / (COOKIES_IN_A_ROW / PLACE)) & ((NAMESPACES as u64 - 1) * PLACE)
+}
+
 /// States of `enum tcp_conntrack` (include/uapi/linux/netfilter/nf_conntrack_tcp.h) told apart; a power of two.
 pub const TCP_STATES: usize = 16;
 
@@ -46,7 +61,7 @@ pub const OTHER_FATE: usize = ICMP_FATE + 2;
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 pub struct Slot {
-    /// Inserts by network namespace, at `id % NAMESPACES`. With `other_namespaces` these are all entries that
+    /// Inserts by network namespace, at [`place_of`] the id. With `other_namespaces` these are all entries that
     /// `__nf_conntrack_hash_insert` put into the table.
     pub namespaces: [Namespace; NAMESPACES],
     /// Inserts before the next one at which the program stops to see what is due. Not a counter, and neither are the four

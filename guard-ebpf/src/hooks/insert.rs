@@ -4,7 +4,7 @@
 use core::intrinsics::cold_path;
 
 use guard_ebpf::placeholders::field::{CT_NET, NET_COOKIE, NET_INUM, ORIGINAL_NEXT, REPLY_NEXT};
-use guard_ebpf::{CONTENDERS, NAMESPACES, Namespace, ORIGINAL, REPLY, Slot};
+use guard_ebpf::{CONTENDERS, Namespace, ORIGINAL, REPLY, Slot, place_of};
 
 use super::{count, credit, opaque};
 use crate::chain;
@@ -16,8 +16,8 @@ use crate::memory::{Conn, Memory, Net, Probed, Typed};
 pub fn counted<M: Memory>(conn: *const Conn, slot: *mut Slot) {
     let id = id_of::<M>(net_of::<M>(conn));
     // In this order, index before slot, it is one addition without a copy.
-    let place = (id & (NAMESPACES as u64 - 1)) * size_of::<Namespace>() as u64 + slot as u64;
-    // SAFETY: the namespaces are the slot's first field, and the index is inside their array.
+    let place = place_of(id) + slot as u64;
+    // SAFETY: the namespaces are the slot's first field, and the place is inside their array.
     let place = unsafe { &mut *(place as *mut Namespace) };
     if place.id == id {
         place.inserts += 1;

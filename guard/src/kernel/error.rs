@@ -51,6 +51,9 @@ pub enum Error {
         /// The other symbol.
         part: String,
     },
+    /// The functions are a module's that is not there.
+    #[error("nf_conntrack is not loaded (`modprobe nf_conntrack`)")]
+    NotLoaded,
     /// Nothing tells whether the compiler split the function or another one has its name.
     #[error(
         "{why}: whether this kernel has {function} whole, and only one of that name, is not known; let the guard read \

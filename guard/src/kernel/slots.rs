@@ -152,8 +152,12 @@ impl Sum {
         for place in slot.namespaces.iter().filter(|place| place.id != 0) {
             let Namespace { id, inserts, before, inum, .. } = *place;
             self.inserts = self.inserts.saturating_add(inserts);
-            let namespace = self.namespaces.entry(id).or_insert(Inserts { inum, inserts: 0 });
-            namespace.inserts = namespace.inserts.saturating_add(inserts.saturating_sub(before));
+            let own = inserts.saturating_sub(before);
+            // Without one, its CPU is just handing it over: the id may be the old owner's and the inum the new one's.
+            if own > 0 {
+                let namespace = self.namespaces.entry(id).or_insert(Inserts { inum, inserts: 0 });
+                namespace.inserts = namespace.inserts.saturating_add(own);
+            }
         }
     }
 }

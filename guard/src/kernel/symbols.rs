@@ -33,6 +33,8 @@ pub struct Symbols {
     functions: Vec<Symbol>,
     /// Why `/proc/kallsyms` tells nothing.
     unread: Option<String>,
+    /// Whether it has nothing to tell: nf_conntrack, which has a folder there when it is built in too, is not loaded.
+    absent: bool,
 }
 
 /// One symbol.
@@ -61,6 +63,8 @@ impl Symbols {
         if unread.is_some() {
             functions = TRACEFS.iter().find_map(|file| traceable(&root.join(file))).unwrap_or_default();
         }
+        let modules = root.join("sys/module");
+        let absent = functions.is_empty() && modules.exists() && !modules.join(MODULE).exists();
         let owner = owner(&functions);
         let address = |name: &str| {
             let mut of = variables.iter().filter(|symbol| symbol.name == name && symbol.owner == owner);
@@ -81,6 +85,7 @@ impl Symbols {
             size: address(SIZE).unwrap_or(0),
             functions,
             unread,
+            absent,
         }
     }
 
@@ -91,6 +96,9 @@ impl Symbols {
 
     /// Whether a hook by this function's name sees each call of nf_conntrack's function and nothing else.
     pub fn check(&self, function: &'static str) -> Result<(), Error> {
+        if self.absent {
+            return Err(Error::NotLoaded);
+        }
         if let (true, Some(why)) = (self.functions.is_empty(), &self.unread) {
             return Err(Error::UnknownSymbols { function, why: why.clone() });
         }
@@ -115,7 +123,7 @@ impl Symbols {
     /// Whether the kernel has ctnetlink without a module; `None`: not known.
     pub fn ctnetlink_built_in(&self) -> Option<bool> {
         let (function, _) = CTNETLINK;
-        let known = !self.functions.is_empty();
+        let known = !self.functions.is_empty() || self.absent;
         known.then(|| self.functions.iter().any(|symbol| symbol.name == function && symbol.owner.is_empty()))
     }
 

@@ -33,17 +33,25 @@ struct Gone {
     cookie: Option<u64>,
 }
 
-/// Makes a namespace and so many entries in it, and lets it go where it has a cookie. Where it has none it stays, so that
-/// the next one gets a number of its own.
-fn come_and_go(entries: u64, kept: &mut Vec<File>) -> Gone {
+/// Makes a namespace on a CPU and so many entries in it on the first CPU, and lets it go where it has a cookie. Where it has
+/// none it stays, so that the next one gets a number of its own.
+fn come_and_go(cpu: usize, entries: u64, kept: &mut Vec<File>) -> Gone {
     let work = || {
+        stay_on(cpu);
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        stay_on(0);
         let gone = Gone { inode: own_inode(), cookie: own_cookie() };
         insert(entries);
         kept.extend(gone.cookie.is_none().then(|| File::open("/proc/thread-self/ns/net").unwrap()));
         gone
     };
     thread::scope(|scope| scope.spawn(work).join().unwrap())
+}
+
+fn stay_on(cpu: usize) {
+    let mut here = CpuSet::new();
+    here.set(cpu).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &here).unwrap();
 }
 
 fn own_inode() -> u32 {
@@ -89,16 +97,17 @@ fn told<'a>(namespaces: &'a Namespaces, own: &Gone) -> Option<&'a NamespaceInser
     namespaces.each.iter().find(is_it)
 }
 
-fn many(back_end: BackEnd) {
+fn attached(back_end: BackEnd) -> (Table, Hooks) {
     run("modprobe", &["nf_conntrack_netlink"]);
-    let mut here = CpuSet::new();
-    here.set(0).unwrap();
-    sched_setaffinity(Pid::from_raw(0), &here).unwrap();
-    let _table = Table::with(262_144, 16_384);
-    let mut hooks = Hooks::attach(Options { back_end: Some(back_end), walk: Walk::Sampled, log: false }).unwrap();
+    stay_on(0);
+    let table = Table::with(262_144, 16_384);
+    (table, Hooks::attach(Options { back_end: Some(back_end), walk: Walk::Sampled, log: false }).unwrap())
+}
 
+fn many(back_end: BackEnd) {
+    let (_table, mut hooks) = attached(back_end);
     let mut kept = Vec::new();
-    let gone: Vec<Gone> = (0..MANY).map(|_| come_and_go(FEW, &mut kept)).collect();
+    let gone: Vec<Gone> = (0..MANY).map(|_| come_and_go(0, FEW, &mut kept)).collect();
     let mut made = MANY as u64 * FEW;
     let namespaces = read(&mut hooks, made);
     let inodes: HashSet<u32> = gone.iter().map(|gone| gone.inode).collect();
@@ -119,7 +128,7 @@ fn many(back_end: BackEnd) {
 
     // All places are taken by those that are gone, and still the late one gets one: from its 64th insert on, or before.
     for _ in 0..3 {
-        let own = come_and_go(LATE, &mut kept);
+        let own = come_and_go(0, LATE, &mut kept);
         made += LATE;
         let namespaces = read(&mut hooks, made);
         let inserts = told(&namespaces, &own).unwrap_or_else(|| panic!("{own:?} is not told: {namespaces:?}")).inserts;
@@ -128,7 +137,37 @@ fn many(back_end: BackEnd) {
     }
 }
 
+/// Makes namespaces on a CPU until the lowest bits of the next cookie are those of 1.
+fn begin_a_round(cpu: usize) {
+    let next = || {
+        stay_on(cpu);
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        own_cookie()
+    };
+    while thread::scope(|scope| scope.spawn(next).join().unwrap()).is_some_and(|cookie| cookie % 64 != 0) {}
+}
+
+/// Each CPU gives cookies out from a batch of its own: the first of one CPU and that of another differ by the batch alone.
+fn of_two_cpus(back_end: BackEnd) {
+    (0..2).for_each(begin_a_round);
+    let (_table, mut hooks) = attached(back_end);
+    let mut kept = Vec::new();
+    let gone: Vec<Gone> = (0..20).map(|nth| come_and_go(nth % 2, FEW, &mut kept)).collect();
+    let namespaces = read(&mut hooks, 20 * FEW);
+    println!("{gone:?}");
+    // Inode numbers, which stand for cookies where there are none, have no batches, but gaps where others were.
+    for own in gone.iter().filter(|own| own.cookie.is_some()) {
+        let inserts = told(&namespaces, own).map(|found| found.inserts);
+        assert_eq!(inserts, Some(FEW), "{own:?} of {namespaces:?}");
+    }
+}
+
 mod tracing {
+    #[test]
+    fn namespaces_that_several_cpus_made_do_not_crowd_in_a_few_places() {
+        super::of_two_cpus(super::BackEnd::Tracing);
+    }
+
     #[test]
     fn a_late_namespace_is_told_and_no_inode_number_stands_for_two() {
         super::many(super::BackEnd::Tracing);
@@ -136,6 +175,11 @@ mod tracing {
 }
 
 mod kprobe {
+    #[test]
+    fn namespaces_that_several_cpus_made_do_not_crowd_in_a_few_places() {
+        super::of_two_cpus(super::BackEnd::Kprobe);
+    }
+
     #[test]
     fn a_late_namespace_is_told_and_no_inode_number_stands_for_two() {
         super::many(super::BackEnd::Kprobe);

@@ -3,7 +3,10 @@
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "a field's place and its use are one step with one reason")]
 
 use std::cell::UnsafeCell;
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
+
+use guard_ebpf::{NAMESPACES, place_of};
 
 use super::*;
 
@@ -32,6 +35,29 @@ fn inserts_of_a_namespace_are_summed_over_cpus_and_those_before_it_are_others() 
     let sum = sum(&[&[place(65, 7, 10, 0), place(2, 8, 5, 100)], &[place(1, 6, 3, 0), place(2, 8, 1, 0)]], 4);
     assert_eq!(told(&sum), [(1, 6, 3), (2, 8, 6), (65, 7, 10)]);
     assert_eq!((sum.inserts, sum.other()), (127, 108));
+}
+
+#[test]
+fn a_place_that_is_being_handed_over_lends_its_owner_no_inode_number() {
+    // On the first CPU the inum is the next owner's already and the id is not.
+    let sum = sum(&[&[place(2, 9, 0, 30)], &[place(2, 8, 6, 0)]], 0);
+    assert_eq!((told(&sum), sum.other()), (vec![(2, 8, 6)], 30));
+}
+
+#[test]
+fn namespaces_made_in_a_row_or_on_many_cpus_have_places_of_their_own() {
+    let places = |ids: &[u64]| {
+        let places: BTreeSet<u64> = ids.iter().map(|id| place_of(*id)).collect();
+        let is_place = |at: &u64| at.is_multiple_of(size_of::<Namespace>() as u64);
+        assert!(places.iter().all(is_place) && places.last().unwrap() / 32 < NAMESPACES as u64, "{places:?}");
+        places.len()
+    };
+    // Cookies of one CPU; inode numbers, where there are no cookies; the first of each of 64 CPUs, or ten of each of four.
+    assert_eq!(places(&(1..=64).collect::<Vec<_>>()), 64);
+    assert_eq!(places(&(4_026_531_840..4_026_531_904).collect::<Vec<_>>()), 64);
+    assert_eq!(places(&(0..64).map(|cpu| cpu * 4_096 + 1).collect::<Vec<_>>()), 64);
+    let of_four: Vec<u64> = (0..4).flat_map(|cpu| (1..=10).map(move |nth| cpu * 4_096 + nth)).collect();
+    assert_eq!(places(&of_four), 40);
 }
 
 #[test]
@@ -95,9 +121,7 @@ fn a_place_that_changes_hands_while_it_is_read_is_no_mixture() {
             assert!(inserts <= sum.inserts, "{inserts} {}", sum.inserts);
             inserts = sum.inserts;
             for (id, found) in &sum.namespaces {
-                // Between the id and the insert there is none yet.
-                assert!(u64::from(found.inum) == *id || found.inserts == 0, "{id} {found:?}");
-                assert!([0, *id].contains(&found.inserts), "{id} {found:?}");
+                assert_eq!((u64::from(found.inum), found.inserts), (*id, *id));
             }
         }
     });

@@ -57,6 +57,18 @@ fn what_cannot_be_read_is_unknown_and_not_none() {
 }
 
 #[test]
+fn a_module_that_is_not_loaded_is_told_as_such() {
+    let empty = root(KALLSYMS, "ffffffff81000000 T _text\n");
+    fs::create_dir_all(empty.path().join("sys/module/nf_nat")).unwrap();
+    let symbols = Symbols::read(empty.path());
+    assert!(matches!(symbols.check("early_drop"), Err(Error::NotLoaded)));
+    assert!(symbols.no_ctnetlink(empty.path()).unwrap().starts_with("nf_conntrack_netlink is not loaded (`modprobe"));
+    // Loaded, or built in, and not told of.
+    fs::create_dir_all(empty.path().join("sys/module/nf_conntrack")).unwrap();
+    assert!(matches!(Symbols::read(empty.path()).check("early_drop"), Err(Error::UnknownSymbols { .. })));
+}
+
+#[test]
 fn tracefs_tells_of_the_functions_where_kallsyms_does_not() {
     for file in TRACEFS {
         let text = "early_drop.part.0 [nf_conntrack]\nearly_drop [nf_conntrack]\nnf_conntrack_free [nf_conntrack]\n";
