@@ -18,6 +18,8 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The parts of the loop, and what it remembers from tick to tick.
 pub struct Control {
     root: PathBuf,
+    /// Which table it guards.
+    table: Option<u64>,
     observer: Observer,
     model: Model,
     /// What resizes were seen to cost here, for a stop.
@@ -48,7 +50,22 @@ impl Control {
         let actuator = Arc::new(Mutex::new(actuator));
         let (resize_cost, state) = (ResizeCost::default(), State::default());
         let (recorder, spent) = (None, None);
-        Self { root, observer, model, resize_cost, state, policy, limits, actuator, reporter, brake, recorder, spent }
+        let table = table::number_of(&root);
+        Self {
+            root,
+            table,
+            observer,
+            model,
+            resize_cost,
+            state,
+            policy,
+            limits,
+            actuator,
+            reporter,
+            brake,
+            recorder,
+            spent,
+        }
     }
 
     /// Hands every sample from now on to `recorder`.
@@ -147,10 +164,11 @@ impl Control {
         self.reporter.tell_policy(now);
     }
 
-    /// Whether the kernel has no connection tracking any more. Programs that were attached to it are dead for good then,
-    /// though kprobes do not say so.
+    /// Whether the kernel has no connection tracking any more, or that of a module loaded since. Programs that were attached to
+    /// it are dead for good then, though kprobes do not say so.
     pub fn table_is_gone(&self) -> bool {
-        !table::is_there(&self.root)
+        let is_another = |(now, before)| now != before;
+        !table::is_there(&self.root) || table::number_of(&self.root).zip(self.table).is_some_and(is_another)
     }
 
     /// Puts back what was changed, as the policy has it. Waits for a write that is still under way.

@@ -153,6 +153,10 @@ async fn until_stopped(
     let state_dir = reload.policies.state_dir().to_path_buf();
     let mut alarm = Alarm::new().context("no timer for the next look at the table")?;
     loop {
+        // Before it acts: what it set in another table would be forgotten with the journal of this one.
+        if control.table_is_gone() {
+            return Ok(Ended::TableGone);
+        }
         let pause = {
             let mut tick = std::pin::pin!(control.tick());
             tokio::select! {
@@ -167,9 +171,6 @@ async fn until_stopped(
             }
         };
         let Some(pause) = pause else { break };
-        if control.table_is_gone() {
-            return Ok(Ended::TableGone);
-        }
         tokio::select! {
             rung = alarm.after(pause) => rung.context("the timer for the next look at the table")?,
             () = control.credit_spent() => {}

@@ -1,6 +1,7 @@
 //! The table's settings and count, from the sysctls under net.netfilter (Documentation/networking/nf_conntrack-sysctl).
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Error, TableReading};
@@ -11,6 +12,12 @@ pub const DIRECTORY: &str = "proc/sys/net/netfilter";
 /// Whether the kernel below `root` tracks connections.
 pub fn is_there(root: &Path) -> bool {
     root.join(DIRECTORY).join("nf_conntrack_max").exists()
+}
+
+/// Which table it is: after nf_conntrack was unloaded and loaded, another one (sysfs numbers its folders anew). `None`: not
+/// known.
+pub fn number_of(root: &Path) -> Option<u64> {
+    fs::metadata(root.join("sys/module/nf_conntrack")).ok().map(|meta| meta.ino())
 }
 
 /// Reads max, buckets and count below `root`.

@@ -104,6 +104,28 @@ fn a_module_unloaded_under_kprobes_is_waited_for_and_measured_anew() {
     eventually("it says that it waits", LIMIT, waits);
     load();
     eventually("it guards", LIMIT, guards);
+    counts_inserts();
+    guard.signal(Signal::SIGTERM);
+    assert_eq!(guard.end().0, Some(0));
+}
+
+/// Between two looks at the table, it is there at each.
+#[test]
+fn a_module_that_was_away_unseen_is_measured_anew_too() {
+    let _loaded = Loaded;
+    let mut guard = Guard::start_as("", &mut Command::new(binary()), &["--backend", "kprobe"]);
+    guard.signal(Signal::SIGSTOP);
+    eventually("nf_conntrack is unloaded", LIMIT, || unload().then_some(()));
+    load();
+    guard.signal(Signal::SIGCONT);
+    eventually("it has seen that", LIMIT, || guard.log().contains("nf_conntrack was unloaded").then_some(()));
+    eventually("it guards", LIMIT, guards);
+    counts_inserts();
+    guard.signal(Signal::SIGTERM);
+    assert_eq!(guard.end().0, Some(0));
+}
+
+fn counts_inserts() {
     run("modprobe", &["nf_conntrack_netlink"]);
     for port in 1..=20 {
         let flow = ["-I", "-p", "udp", "-s", "10.99.0.1", "-d", "10.99.1.1", "--dport", "53", "-t", "60", "--sport"];
@@ -112,6 +134,4 @@ fn a_module_unloaded_under_kprobes_is_waited_for_and_measured_anew() {
     eventually("it counts inserts again", LIMIT, || {
         (answer()["forecast"]["inserts_per_s"].as_f64()? > 0.0).then_some(())
     });
-    guard.signal(Signal::SIGTERM);
-    assert_eq!(guard.end().0, Some(0));
 }
