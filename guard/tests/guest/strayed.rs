@@ -28,7 +28,7 @@ fn with_a_wrong_address(ctnetlink: bool) -> (Command, tempfile::NamedTempFile) {
     let wrong = table.replace(&table[..16], &size[..16]);
     // The chains' function is the inserts'.
     let watched = Signal::ALL.into_iter().filter(|signal| *signal != Signal::Chains);
-    let functions: String = watched.map(|signal| format!("{}\n", line(signal.function().0))).collect();
+    let functions = watched.map(|signal| format!("{}\n", line(signal.function().0))).collect::<Vec<_>>().concat();
     let text = format!("{wrong}\n{size}\n{functions}");
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), text).unwrap();
