@@ -1,11 +1,13 @@
 //! Memory that the table takes, and that a program takes.
 
 use std::fs;
+use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use serde::Serialize;
 
+const SHRINK: &str = "/sys/kernel/slab/nf_conntrack/shrink";
 const SLABINFO: &str = "/proc/slabinfo";
 /// A bucket is one pointer (`struct hlist_nulls_head`).
 const BUCKET_BYTES: u64 = 8;
@@ -37,6 +39,15 @@ impl Entries {
     /// Bytes of these and of so many buckets.
     pub fn bytes_with(self, buckets: u64) -> u64 {
         self.objects * self.object_bytes + buckets * BUCKET_BYTES
+    }
+}
+
+/// Lets the allocator give back what it keeps of entries that are gone, so that an earlier run's are not counted in the next.
+/// Does nothing where the kernel has no such file.
+pub(crate) fn shrink() -> Result<()> {
+    match fs::write(SHRINK, "1") {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context(SHRINK),
+        _ => Ok(()),
     }
 }
 

@@ -23,8 +23,9 @@ const POLICY: &str = "policy.toml";
 const STATUS: &str = "status.json";
 const LOG: &str = "guard.log";
 const NETFILTER: &str = "/proc/sys/net/netfilter";
-/// The guard's start, which loads its programs, and its stop, which restores the settings.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// The guard's start, which loads its programs, and its stop, which restores the settings. A clock that counts instructions
+/// runs away while everybody waits for a disk.
+const PATIENCE: Duration = Duration::from_mins(10);
 const LOOK: Duration = Duration::from_millis(100);
 
 /// Where the programs are and where their files go.

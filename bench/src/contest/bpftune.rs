@@ -18,8 +18,8 @@ const ENTER: &str = "mount --rbind /proc \"$1/proc\" && mount --rbind /sys \"$1/
                      exec chroot \"$1\" /usr/sbin/bpftune -s";
 /// What it says when its tuners are at work.
 const READY: &str = "bpftune works";
-/// It loads the programs of all its tuners.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// It loads the programs of all its tuners; see the guard's.
+const PATIENCE: Duration = Duration::from_mins(10);
 const LOOK: Duration = Duration::from_millis(100);
 /// Lines of its log that an error shows.
 const TAIL: usize = 6;

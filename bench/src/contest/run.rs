@@ -1,7 +1,7 @@
 //! One alternative under the load, from a clean kernel state back to one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bench::conntrack::{Settings, Statistics};
@@ -14,12 +14,12 @@ use super::beside::{Beside, Places, Told};
 use super::decision::{Decision, now_ms};
 use super::figure::{Figures, micros};
 use super::series::{Origin, Resized, Series};
-use crate::afresh;
 use crate::memory::{Entries, Usage};
 use crate::scale::Scale;
 use crate::status::{Resize, Status};
 use crate::sysctls::Sysctls;
 use crate::watch::{self, Sums};
+use crate::{afresh, memory};
 
 /// How often both sides are read.
 const SAMPLE: Duration = Duration::from_millis(200);
@@ -89,7 +89,11 @@ impl Terms<'_> {
         afresh::start(self.scale.stock(), self.stop)?;
         let stock = Sysctls::read()?;
         let topology = self.scenario.topology()?;
+        for line in topology.leftovers() {
+            eprintln!("{line}");
+        }
         let beside = Beside::start(alternative, self.scale, (round - 1, self.rounds), &self.places, self.stop)?;
+        memory::shrink()?;
         let at_start = Settings::read()?;
         let began = now_ms()?;
         let origin = Origin::now(beside.pid())?;
@@ -108,8 +112,11 @@ impl Terms<'_> {
             }
             Ok(())
         };
+        let start = Instant::now();
         let outcome = watch::while_running(|| self.scenario.run(&topology, &progress, self.stop), SAMPLE, look)?;
         ensure!(!self.stop.load(Ordering::Relaxed), "stopped; everything is put back");
+        // What came since the last one belongs to the load too.
+        series.sample(start.elapsed(), &origin, Sums::of(&progress))?;
         let at_end = Settings::read()?;
         let usage = beside.pid().map(Usage::read).transpose()?;
         let told = beside.tell()?;
