@@ -3,6 +3,7 @@
 mod alternative;
 mod beside;
 mod bpftune;
+mod busy;
 mod cron;
 mod decision;
 mod figure;

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::alternative::Alternative;
 use super::beside::{Beside, Places, Told};
+use super::busy;
 use super::decision::{Decision, now_ms};
 use super::figure::{Figures, micros};
 use super::series::{Origin, Resized, Series};
@@ -112,11 +113,12 @@ impl Terms<'_> {
             }
             Ok(())
         };
-        let start = Instant::now();
+        let (start, busy_before) = (Instant::now(), busy::milliseconds()?);
         let outcome = watch::while_running(|| self.scenario.run(&topology, &progress, self.stop), SAMPLE, look)?;
         ensure!(!self.stop.load(Ordering::Relaxed), "stopped; everything is put back");
         // What came since the last one belongs to the load too.
         series.sample(start.elapsed(), &origin, Sums::of(&progress))?;
+        let busy = busy::milliseconds()?.saturating_sub(busy_before);
         let at_end = Settings::read()?;
         let usage = beside.pid().map(Usage::read).transpose()?;
         let told = beside.tell()?;
@@ -126,10 +128,14 @@ impl Terms<'_> {
         beside.stop()?;
         let left = stock.changed()?;
         let decisions: Vec<Decision> = told.decisions.iter().map(|one| one.clone().since(began)).collect();
+        let mut figures = figures(&outcome.all, &series, &told, usage, began, Entries::read()?)?;
+        if let Some(each) = (busy * 1000).checked_div(outcome.all.started) {
+            figures.insert("busy_us_per_started".to_owned(), each);
+        }
         Ok(Run {
             round,
             position,
-            figures: figures(&outcome.all, &series, &told, usage, began, Entries::read()?)?,
+            figures,
             at_start,
             at_end,
             decisions,
