@@ -35,7 +35,8 @@ impl Bpftune {
     pub fn start(root: Option<&Path>, stop: &AtomicBool) -> Result<Self> {
         let root = root.filter(|root| root.join("usr/sbin/bpftune").is_file());
         let root = root.context("there is no bpftune: `cargo xtask bench churn` fetches it, or says why it cannot")?;
-        for name in ["proc", "sys", "dev"] {
+        // The last is where it keeps its cgroup.
+        for name in ["proc", "sys", "dev", "var/run"] {
             let folder = root.join(name);
             fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
