@@ -88,7 +88,7 @@ pub(super) fn table(report: &Report) -> String {
 pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
     let mut text = format!(
         "# The same load against each alternative\n\n\
-         Linux {}, {} CPUs, {} MiB of memory; conntrack-guard {}. The load: {}. {} each, in rotated order; each from the \
+         Linux {}, CPUs: {}, {} MiB of memory; conntrack-guard {}. The load: {}. {} each, in rotated order; each from the \
          kernel's settings as found, scaled, and an empty table.\n\n```\n{}```\n\n",
         report.host.kernel,
         report.host.cpus,
