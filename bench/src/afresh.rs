@@ -3,19 +3,22 @@
 use std::io::{Error, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use bench::conntrack::{self, Settings};
 use bench::netns;
 
 use crate::table::grouped;
 use crate::{NotHere, ctnetlink};
 
-/// An emptied table that stayed so for this long is at rest.
-const REST: Duration = Duration::from_secs(2);
-/// Until then it must be at rest.
-const REST_LIMIT: Duration = Duration::from_secs(30);
+/// How often an emptied table is looked at. All is counted in looks, not by the clock: one that counts instructions leaps
+/// while everybody waits for a disk.
+const LOOK: Duration = Duration::from_millis(100);
+/// An emptied table that was empty at so many looks in a row is at rest: 2 s.
+const REST: u32 = 20;
+/// Until then it must be at rest: 30 s.
+const LIMIT: u32 = 300;
 
 /// Empties the table and writes the settings.
 pub(crate) fn start(settings: Settings, stop: &AtomicBool) -> Result<()> {
@@ -31,21 +34,21 @@ pub(crate) fn start(settings: Settings, stop: &AtomicBool) -> Result<()> {
 
 /// Flushes until no packet of an earlier load makes an entry any more.
 pub(crate) fn empty(stop: &AtomicBool) -> Result<()> {
-    let start = Instant::now();
-    let mut at_rest_since = None;
-    while !stop.load(Ordering::Relaxed) {
+    let mut empty = 0;
+    for _ in 0..LIMIT {
+        ensure!(!stop.load(Ordering::Relaxed), "stopped; everything is put back");
         if conntrack::count()? > 0 {
-            at_rest_since = None;
+            empty = 0;
             ctnetlink::flush()?;
-        } else if at_rest_since.get_or_insert_with(Instant::now).elapsed() >= REST {
+        } else {
+            empty += 1;
+        }
+        if empty == REST {
             return Ok(());
         }
-        if start.elapsed() > REST_LIMIT {
-            bail!("the table does not come to rest: {} entries after {} s", conntrack::count()?, REST_LIMIT.as_secs());
-        }
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(LOOK);
     }
-    bail!("stopped; everything is put back");
+    bail!("the table does not come to rest: {} entries after {LIMIT} looks", conntrack::count()?);
 }
 
 /// Refuses a host that somebody uses: `who` empties the kernel's table and shrinks it. `instead`: the command that runs it

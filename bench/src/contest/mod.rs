@@ -161,7 +161,7 @@ fn write(report: &Report, out: &Path) -> Result<()> {
         let path = out.join(name);
         fs::write(&path, content).with_context(|| path.display().to_string())
     };
-    file("report.json", &serde_json::to_string_pretty(report)?)?;
+    file("report.json", &serde_json::to_string(report)?)?;
     let plots = plot::all(report)?;
     for plot in &plots {
         file(plot.name, &plot.svg)?;
