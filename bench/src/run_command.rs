@@ -139,7 +139,7 @@ mod tests {
         let scenario = Scenario::find("burst").unwrap();
         assert_eq!(
             head(&scenario),
-            "burst (ten times the usual connections for 20 seconds): 1 load, 60 s, IPv4, seed 1"
+            "burst (ten times the usual connections for 20 seconds): 1 load, 60 s, IPv4 with NAT, seed 1"
         );
     }
 }
