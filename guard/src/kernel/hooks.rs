@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::credit::Credit;
 use super::kernel_log::{self, KernelLog};
+use super::namespaces::ByNamespace;
 use super::object::{KernelHalf, Maps, Restrictions, syscall};
 use super::refused::OnDemand;
 use super::selftest::{self, Verdict};
@@ -16,7 +17,7 @@ use super::signals::{BackEnd, CALLS_ARE_KNOWN, How, Program, Signal, Walk, progr
 use super::slots::{self, Sum};
 use super::symbols::Symbols;
 use super::{Error, events, sys};
-use crate::observe::{Chains, Clashes, Destroys, HookTotals, NamespaceInserts, Namespaces, TableFull, since_boot};
+use crate::observe::{Chains, Clashes, Destroys, HookTotals, TableFull, since_boot};
 
 /// What a count by kprobes lacks on kernels before 6.7.
 const NOT_COUNTED: &str = "this kernel does not count the runs that it skips while another kprobe's program is running on the \
@@ -61,6 +62,7 @@ pub struct Hooks {
     cpus: u64,
     /// Entries inserted up to the last reading.
     read: u64,
+    namespaces: ByNamespace,
     /// What the programs had counted when the self-test was done, its own flows among it.
     origin: Sum,
     /// Whether the kernel has ctnetlink without a module.
@@ -139,6 +141,7 @@ impl Hooks {
             maps,
             cpus: slots::online(Path::new("/"))?,
             read: 0,
+            namespaces: ByNamespace::default(),
             origin: Sum::default(),
             ctnetlink_built_in,
         };
@@ -279,10 +282,11 @@ impl Hooks {
             self.turn_off(Signal::Chains, &selftest::strayed(sum.slot.strayed));
         }
         self.read = sum.inserts;
+        self.namespaces.add(&sum);
         let on = |signal| self.back_end(signal).is_some();
         let mut totals = HookTotals {
             inserts: on(Signal::Inserts).then_some(sum.inserts),
-            namespaces: on(Signal::Inserts).then(|| by_namespace(&sum)),
+            namespaces: on(Signal::Inserts).then(|| self.namespaces.told(sum.inserts)),
             chains: on(Signal::Chains).then(|| Chains {
                 one_in: self.walked,
                 original: sum.slot.chains[ORIGINAL].to_vec(),
@@ -357,16 +361,6 @@ impl Restrictions {
                 || any(|refusal| matches!(refusal, (Signal::Destroys, BackEnd::Tracing, Error::Verifier { .. }))),
         }
     }
-}
-
-fn by_namespace(sum: &Sum) -> Namespaces {
-    let namespace = |(id, found): (&u64, &slots::Inserts)| NamespaceInserts {
-        inode: found.inum,
-        // Inode numbers begin at 2^28 x 15 and cookies at 1.
-        cookie: (*id != u64::from(found.inum)).then_some(*id),
-        inserts: found.inserts,
-    };
-    Namespaces { each: sum.namespaces.iter().map(namespace).collect(), other: sum.other() }
 }
 
 fn destroys(fates: &[u64; FATES], reply_only: u64) -> Destroys {

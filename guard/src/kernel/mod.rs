@@ -7,6 +7,7 @@ mod error;
 mod events;
 mod hooks;
 mod kernel_log;
+mod namespaces;
 mod object;
 mod patch;
 mod perf;

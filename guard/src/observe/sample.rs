@@ -168,7 +168,7 @@ pub struct HookTotals {
 pub struct Namespaces {
     /// Those that were told apart, each once.
     pub each: Vec<NamespaceInserts>,
-    /// All other inserts: in namespaces that met another one in its place, or have lost theirs to another one.
+    /// All other inserts: in namespaces that met another one in its place, or were gone and had the fewest.
     pub other: u64,
 }
 
@@ -180,7 +180,8 @@ pub struct NamespaceInserts {
     /// Its number that no other has until the next boot (`SO_NETNS_COOKIE`); `None` before Linux 5.12, where namespaces of one
     /// inode number are not told apart.
     pub cookie: Option<u64>,
-    /// Entries inserted since it has its place on each CPU. Falls when it loses one.
+    /// Entries inserted while it had a place on their CPU. Too few by what it made between the last reading and the loss of
+    /// one, never too many.
     pub inserts: u64,
 }
 

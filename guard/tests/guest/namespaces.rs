@@ -109,13 +109,14 @@ fn many(back_end: BackEnd) {
     let mut kept = Vec::new();
     let gone: Vec<Gone> = (0..MANY).map(|_| come_and_go(0, FEW, &mut kept)).collect();
     let mut made = MANY as u64 * FEW;
-    let namespaces = read(&mut hooks, made);
+    let first = read(&mut hooks, made);
+    let namespaces = &first;
     let inodes: HashSet<u32> = gone.iter().map(|gone| gone.inode).collect();
     let by_cookie = gone[0].cookie.is_some();
     println!("{} inode numbers of {MANY}; {} told, {} others'", inodes.len(), namespaces.each.len(), namespaces.other);
     // Each that is told has its own inserts, whoever had its inode number before.
     for own in &gone {
-        let inserts = told(&namespaces, own).map(|found| found.inserts);
+        let inserts = told(namespaces, own).map(|found| found.inserts);
         assert!(inserts.is_none_or(|inserts| inserts == FEW), "{own:?}: {inserts:?}");
     }
     assert_eq!(inodes.len() < MANY, by_cookie, "inode numbers are used again, where those that had them are gone");
@@ -134,6 +135,12 @@ fn many(back_end: BackEnd) {
         let inserts = told(&namespaces, &own).unwrap_or_else(|| panic!("{own:?} is not told: {namespaces:?}")).inserts;
         println!("{own:?}: {inserts} of {LATE}");
         assert!((LATE - 63..=LATE).contains(&inserts), "{own:?}: {inserts}");
+        // Who had to make room is told with what it made.
+        for earlier in &first.each {
+            let same = |found: &&NamespaceInserts| (found.inode, found.cookie) == (earlier.inode, earlier.cookie);
+            let now = namespaces.each.iter().find(same).map(|found| found.inserts);
+            assert_eq!(now, Some(earlier.inserts), "{earlier:?}");
+        }
     }
 }
 
