@@ -81,7 +81,7 @@ impl Attempts {
         let fresh = Attempt { at: estimate.at, old: change.old, new: change.new, tries: 1, took: false };
         let again = |last: &Attempt, tries| Attempt { tries, took: last.took, ..fresh };
         let next = match (last, mode) {
-            // The advice stands as given; only one that goes further is news.
+            // The advice stands as given; only one that goes further by an eighth is news, or it would follow each flow.
             (Some(last), Mode::Advise | Mode::Off) if last.is_as_far(change) => {
                 return Verdict { change: None, ..verdict };
             }
@@ -119,10 +119,11 @@ impl Attempt {
         if self.new > self.old { current >= self.new } else { current <= self.new }
     }
 
-    /// Whether it went as far as this change would, in the same direction.
+    /// Whether it went nearly as far as this change would, in the same direction.
     fn is_as_far(&self, change: &Change) -> bool {
-        let raises = change.new > change.old;
-        (self.new > self.old) == raises && if raises { change.new <= self.new } else { change.new >= self.new }
+        let (raises, near) = (change.new > change.old, self.new / 8);
+        let as_far = if raises { change.new <= self.new.saturating_add(near) } else { change.new >= self.new - near };
+        (self.new > self.old) == raises && as_far
     }
 
     fn waits_at(&self, now: Duration) -> bool {

@@ -158,7 +158,7 @@ impl State {
         let now = situation.estimate.table.max;
         let wanted = verdict.change.as_ref().map(|change| change.new);
         let raised = self.propose(situation, verdict, None, plan);
-        plan.max_blocked = raised.blocked;
+        plan.max_blocked = raised.blocked || wanted.is_some() && situation.policy.mode != Mode::Enforce;
         match wanted {
             Some(_) if raised.blocked => Room { max: now, held_by: Some("a pause, or a write that does not take") },
             // Advice that was given stands.

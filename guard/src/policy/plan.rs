@@ -172,7 +172,7 @@ pub struct Plan {
     /// Predictions of earlier plans whose time has come, each beside what came.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub settled: Vec<Settled>,
-    /// Whether max cannot rise however full the table gets, for a reason in `held`.
+    /// Whether max cannot rise however full the table gets: for a reason in `held`, or because it is only advised.
     #[serde(skip)]
     pub max_blocked: bool,
 }

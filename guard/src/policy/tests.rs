@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Host, Limits, Pause, Pauses, Plan, Setting, State, decide};
+use super::{Host, Limits, Pause, Pauses, Plan, Setting, State, decide, next_tick};
 use crate::config::{Bounds, MemoryLimit, Mode, Policy};
 use crate::model::{Estimate, InState, Outlook, ResizeCost};
 use crate::observe::{TableReading, Timeout, Timeouts};
@@ -420,6 +420,24 @@ fn advice_is_given_once_and_again_when_more_is_wanted() {
         advice.extend(plan.changes.iter().map(|change| (second, change.new)));
     }
     assert_eq!(advice, [(0, 16_384), (50, 50_000)]);
+}
+
+#[test]
+fn advice_that_nobody_takes_is_not_given_anew_for_each_flow_and_costs_no_more_looks() {
+    let policy = Policy { mode: Mode::Advise, ..Policy::default() };
+    let mut full = estimate(8_192, 8_192, 0.0);
+    let limits = Limits::new(&policy, &host(&full)).unwrap();
+    let mut state = State::default();
+    let mut advice = Vec::new();
+    for second in 0..100 {
+        (full.at, full.forecast) = (Duration::from_secs(second), 40_000 + 400 * second);
+        let (next, plan) = decide(&state, &full, &policy, &limits);
+        state = next;
+        assert_eq!(next_tick(&full, &plan, false), Duration::from_secs(1));
+        advice.extend(plan.changes.iter().map(|change| change.new));
+    }
+    assert!((4..=6).contains(&advice.len()), "an eighth more each time: {advice:?}");
+    assert!(advice.last().is_some_and(|last| *last >= 90_000), "{advice:?}");
 }
 
 #[test]
