@@ -22,6 +22,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use self::content::{Content, VERSION};
 use self::page::Page;
 use self::saver::Saver;
+#[cfg(test)]
+use super::testing::{Moment, moment};
 use crate::model::ResizeCost;
 use crate::policy::Setting;
 
@@ -216,11 +218,16 @@ impl Journal {
         })
     }
 
-    /// Records what the write has left. A failure is harmless: the recorded intention covers it.
+    /// Records what the write has left. A failure is harmless: the recorded intention covers it. What is neither the value
+    /// before nor the new one has come from somebody else in the same moment, and is the one to come back to.
     pub(super) fn settle(&mut self, setting: Setting, left: u64) -> Result<(), Error> {
         if let Some(entry) = self.content.settings.get_mut(&setting) {
-            entry.wrote = left;
-            entry.intended = None;
+            if entry.is_ours(setting, left) {
+                entry.wrote = left;
+                entry.intended = None;
+            } else {
+                *entry = Entry::found(left, unix_ms());
+            }
         }
         self.note()?;
         self.save_later()
@@ -295,6 +302,8 @@ impl Drop for Journal {
 }
 
 fn remove(path: &Path) -> Result<(), Error> {
+    #[cfg(test)]
+    moment(Moment::Saved).map_err(|source| Error::Io { verb: "remove", path: path.into(), source })?;
     match fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(Error::Io { verb: "remove", path: path.into(), source })

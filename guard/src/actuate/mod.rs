@@ -6,6 +6,8 @@ mod dry;
 mod inherited;
 mod journal;
 mod live;
+#[cfg(test)]
+mod lives;
 mod restore;
 mod room;
 mod settings;

@@ -82,17 +82,20 @@ impl Restored {
     }
 }
 
-/// Puts back what the journal holds, timeouts first, then max, then buckets. Whatever has come back leaves the journal; an
+/// Puts back what the journal holds: a max that rises, as longer timeouts need its room, then timeouts, then a max that falls,
+/// then buckets. Whatever has come back leaves the journal; an
 /// empty journal is removed. Safe to repeat. Needs no room on the disk where everything comes back: a full disk is no reason
 /// to leave settings changed.
 pub fn restore(journal: &mut Journal, settings: &Settings, how: Restore) -> Vec<Restored> {
     let mut touched = journal.touched();
+    let mut room = Room::look(journal, settings);
+    let rises = room.as_ref().is_ok_and(Room::max_rises);
     touched.sort_by_key(|setting| match setting {
-        Setting::Timeout(_) => 0,
-        Setting::Max => 1,
-        Setting::Buckets => 2,
+        Setting::Max if rises => 0,
+        Setting::Timeout(_) => 1,
+        Setting::Max => 2,
+        Setting::Buckets => 3,
     });
-    let room = Room::look(journal, settings);
     let mut all = Vec::new();
     for setting in touched {
         let Some(original) = journal.entry(setting).map(|entry| entry.original) else { continue };
@@ -102,6 +105,10 @@ pub fn restore(journal: &mut Journal, settings: &Settings, how: Restore) -> Vec<
             (Err(error), _) => Err(error.clone()),
         };
         all.push(Restored { setting, original, put: put.unwrap_or_else(|error| Put::Failed { error }) });
+        if setting == Setting::Max && rises {
+            // It may have failed.
+            room = Room::look(journal, settings);
+        }
     }
     // All in one: an empty journal is removed without another one being written first.
     let over: Vec<Setting> = all.iter().filter(|one| one.is_over()).map(|one| one.setting).collect();

@@ -41,10 +41,14 @@ impl Room {
         Ok(Self { count, grown, max, original })
     }
 
+    /// Whether max as it was found is higher than it is now.
+    pub fn max_rises(&self) -> bool {
+        self.max != 0 && self.original > self.max
+    }
+
     /// What harm the timeouts found would do, if any.
     pub fn harm_of_timeouts(&self) -> Option<String> {
-        let fits = fits(self.grown, self.original) || fits(self.grown, self.max);
-        (!fits).then(|| {
+        (!fits(self.grown, self.max)).then(|| {
             let Self { count, grown, max, .. } = self;
             format!("{count} entries may become {grown} with the timeouts found, and nf_conntrack_max is {max}")
         })

@@ -130,6 +130,15 @@ impl Settings {
 
     /// Writes a setting. Returns once the kernel has carried it out: for buckets after the whole rehash.
     pub(super) fn write(&self, setting: Setting, value: u64) -> Result<(), Error> {
+        #[cfg(test)]
+        step(Moment::Writing(setting, value))?;
+        self.put_into(setting, value)?;
+        #[cfg(test)]
+        step(Moment::Written(setting, value))?;
+        Ok(())
+    }
+
+    fn put_into(&self, setting: Setting, value: u64) -> Result<(), Error> {
         match setting {
             Setting::Max => self.put(MAX, value),
             // Containers often have /proc/sys read-only and /sys writable, or the other way round.
@@ -176,6 +185,14 @@ pub(super) fn takes(setting: Setting, written: u64, read: u64) -> bool {
         Setting::Max | Setting::Timeout(_) => read == written,
         Setting::Buckets => read >= written && read - written < memory::buckets_in_a_page(),
     }
+}
+
+#[cfg(test)]
+use super::testing::{Moment, moment};
+
+#[cfg(test)]
+fn step(step: Moment) -> Result<(), Error> {
+    moment(step).map_err(|source| Error::Io { verb: "write", path: "(a test's doing)".into(), source })
 }
 
 #[cfg(test)]

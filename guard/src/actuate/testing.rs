@@ -1,6 +1,9 @@
-//! A kernel's files in a directory of their own, for tests without root.
+//! A kernel's files in a directory of their own, for tests without root; and the writer's steps, to watch, fail, or end it
+//! at.
 
+use std::cell::RefCell;
 use std::fs;
+use std::io;
 use std::os::unix::fs::{FileTypeExt as _, symlink};
 use std::path::{Path, PathBuf};
 
@@ -8,6 +11,46 @@ use tempfile::TempDir;
 
 use super::settings::Settings;
 use crate::observe::Timeout;
+use crate::policy::Setting;
+
+/// A step of the writer, on the thread that asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// A kernel file is about to be written.
+    Writing(Setting, u64),
+    /// It was, and the kernel said nothing against it.
+    Written(Setting, u64),
+    /// Something in the state directory was written, put in its place, or is about to be removed.
+    Saved,
+}
+
+type Watch = Box<dyn FnMut(Moment) -> io::Result<()>>;
+
+thread_local! {
+    static WATCH: RefCell<Option<Watch>> = const { RefCell::new(None) };
+}
+
+/// Until it is dropped, has every step of the writer on this thread told, which fails where the answer is an error.
+pub(crate) struct Watching;
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        WATCH.with_borrow_mut(Option::take);
+    }
+}
+
+pub(crate) fn watch(watch: impl FnMut(Moment) -> io::Result<()> + 'static) -> Watching {
+    WATCH.with_borrow_mut(|place| *place = Some(Box::new(watch)));
+    Watching
+}
+
+pub(super) fn moment(moment: Moment) -> io::Result<()> {
+    // Taken out meanwhile: what is told of a step may end in a panic.
+    let Some(mut watch) = WATCH.with_borrow_mut(Option::take) else { return Ok(()) };
+    let done = watch(moment);
+    WATCH.with_borrow_mut(|place| *place = Some(watch));
+    done
+}
 
 /// A proc and sysfs tree with a conntrack table, and a directory for the journal.
 pub(crate) struct FakeKernel {
@@ -16,7 +59,7 @@ pub(crate) struct FakeKernel {
 
 impl FakeKernel {
     pub(crate) fn new(max: u64, buckets: u64, count: u64) -> Self {
-        let kernel = Self { root: tempfile::tempdir().unwrap() };
+        let kernel = Self { root: place() };
         for directory in ["proc/sys/net/netfilter", "proc/sys/kernel/random", "sys/module/nf_conntrack/parameters"] {
             fs::create_dir_all(kernel.path(directory)).unwrap();
         }
@@ -53,11 +96,11 @@ impl FakeKernel {
                     nix::unistd::mkfifo(&to, nix::sys::stat::Mode::S_IRWXU).unwrap();
                 } else if let Err(error) = fs::copy(entry.path(), to) {
                     // A journal in the making is renamed meanwhile.
-                    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                    assert_eq!(error.kind(), io::ErrorKind::NotFound);
                 }
             }
         }
-        let other = Self { root: tempfile::tempdir().unwrap() };
+        let other = Self { root: place() };
         copy(self.root(), other.root());
         other
     }
@@ -106,6 +149,11 @@ impl FakeKernel {
         fs::remove_file(self.path(below)).unwrap();
         symlink(target, self.path(below)).unwrap();
     }
+}
+
+/// In memory where there is such a place: nobody waits for a disk there.
+fn place() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// 4 GiB; every line that readers of the file insist on.

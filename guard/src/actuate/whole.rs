@@ -5,6 +5,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+#[cfg(test)]
+use super::testing::{Moment, moment};
+
 /// Writes `text` to a file beside `name` and to the disk, then puts it in that one's place. For root's eyes only; the
 /// directory is made if it is missing. An error comes with the path that it is about.
 pub fn replace(directory: &Path, name: &str, text: &[u8]) -> Result<(), (PathBuf, io::Error)> {
@@ -12,7 +15,11 @@ pub fn replace(directory: &Path, name: &str, text: &[u8]) -> Result<(), (PathBuf
     made.map_err(|error| (directory.to_path_buf(), error))?;
     let fresh = fresh_of(directory, name);
     let written = write(&fresh, text).and_then(|()| {
+        #[cfg(test)]
+        moment(Moment::Saved)?;
         fs::rename(&fresh, directory.join(name))?;
+        #[cfg(test)]
+        moment(Moment::Saved)?;
         File::open(directory)?.sync_all()
     });
     written.map_err(|error| {

@@ -11,6 +11,8 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::content::Content;
+#[cfg(test)]
+use crate::actuate::testing::{Moment, moment};
 
 const FILE: &str = "journal.latest";
 /// All settings with their largest values fit. The kernel copies no more than this at once, so a process that is killed
@@ -45,7 +47,10 @@ impl Page {
 
     /// Puts a new state in the old one's place.
     pub fn write(&self, content: &Content) -> io::Result<()> {
-        self.file.write_all_at(&text(content)?, 0)
+        self.file.write_all_at(&text(content)?, 0)?;
+        #[cfg(test)]
+        moment(Moment::Saved)?;
+        Ok(())
     }
 
     /// What the page of a directory says; `None` where there is none or it makes no sense: after a power cut it may be

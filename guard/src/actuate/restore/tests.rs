@@ -192,3 +192,32 @@ fn a_refused_write_stays_in_the_journal_and_stops_no_other() {
     assert!(matches!(&all[2].put, Put::Failed { error } if error.contains(BUCKETS)), "{all:?}");
     assert_eq!(run(&kernel).len(), 1);
 }
+
+#[test]
+fn timeouts_come_back_after_the_max_that_has_room_for_them_and_not_without_it() {
+    for refused in [true, false] {
+        let kernel = FakeKernel::with_timeouts(262_144, 16384, 10);
+        let boot = kernel.settings().boot_id().unwrap();
+        let mut journal = Journal::create(&kernel.state_dir(), &boot).unwrap();
+        journal.begin(&kernel.settings().all().unwrap(), Duration::from_secs(1)).unwrap();
+        for (setting, old, new) in [(Setting::Max, 262_144, 65536), (Setting::Timeout(Timeout::Udp), 30, 15)] {
+            journal.intend(setting, old, new).unwrap();
+            kernel.set(setting.sysctl(), new);
+            journal.settle(setting, new).unwrap();
+        }
+        drop(journal);
+        kernel.set(COUNT, 50_000);
+        if refused {
+            // Reads 65536.
+            kernel.make_read_only("proc/sys/net/netfilter/nf_conntrack_max");
+        }
+        let all = run(&kernel);
+        assert_eq!((all[0].setting, all[1].setting), (Setting::Max, Setting::Timeout(Timeout::Udp)));
+        if refused {
+            assert!(matches!((&all[0].put, &all[1].put), (Put::Failed { .. }, Put::Later { .. })), "{all:?}");
+            assert_eq!(kernel.get(UDP), 15);
+        } else {
+            assert_eq!(values(&kernel), [30, 262_144, 16384]);
+        }
+    }
+}
