@@ -16,6 +16,7 @@ use bench::netns::Topology;
 use bench::udp::Flows;
 use conntrack_guard::kernel::{BackEnd, Hooks, Options, Signal, Walk};
 use conntrack_guard::observe::{Destroys, HookTotals};
+use guard_ebpf::CONTENDERS;
 
 use crate::kernel::{Table, dumped, eventually, insert_assured, misses_are_counted, module_references, run};
 
@@ -167,7 +168,9 @@ fn accounting(options: Options) {
     let here = u32::try_from(fs::metadata("/proc/self/ns/net").unwrap().ino()).unwrap();
     let namespaces = totals.namespaces.unwrap();
     let each: Vec<_> = namespaces.each.iter().map(|namespace| (namespace.inode, namespace.inserts)).collect();
-    assert_eq!((each, namespaces.other), (vec![(here, inserts)], 0));
+    assert_eq!(each, [(here, inserts - namespaces.other)]);
+    // The self-test's namespace may have had the same place, on one CPU.
+    assert!(namespaces.other < u64::from(CONTENDERS), "{namespaces:?}");
     let chains = totals.chains.unwrap();
     for lengths in [&chains.original, &chains.reply] {
         let walked: u64 = lengths.iter().sum();
