@@ -53,6 +53,18 @@ const LOCKDOWN: &str = "lockdown::";
 const LEAK: &str = "leak::";
 /// Tests of minutes each, on [`WHOLE`] with `--all` only, each group in a guest of its own: CI has 45 minutes for everything.
 pub const LONG: [&str; 3] = ["flood::", "scenarios::", "timeouts::"];
+/// Tests of the kernel half.
+const KERNEL_HALF: [&str; 9] = [
+    "hooks::",
+    "selftest::",
+    "fallback::",
+    "module::",
+    "causes::",
+    "statistics::",
+    "skew::",
+    "strayed::",
+    "namespaces::",
+];
 /// Rounds of the leak test: of a second each on two idle cores, so only `--all` has time for many.
 const FEW: u32 = 40;
 const MANY: u32 = 1_000;
@@ -64,9 +76,7 @@ pub fn runs(scope: Scope) -> Vec<Run> {
     let alone = |kernel| ALONE.map(|tests| run(kernel, GUARD, vec![tests]));
     let only = match scope {
         Scope::Subset => vec!["every_signal_is_on", "counting_starts_at_zero"],
-        Scope::All => {
-            vec!["hooks::", "selftest::", "fallback::", "module::", "causes::", "statistics::", "skew::", "strayed::"]
-        }
+        Scope::All => KERNEL_HALF.to_vec(),
     };
     let others = Series::all().iter().copied().filter(|series| *series != WHOLE);
     let others = others.flat_map(|kernel| {
@@ -99,7 +109,7 @@ pub fn lack(series: Series) -> Option<&'static Lack> {
     const TRACING: Lack = Lack {
         back_end: "tracing",
         shown: "fentry/fexit",
-        tests: &["hooks::tracing", "fallback::tracing", "module::tracing"],
+        tests: &["hooks::tracing", "fallback::tracing", "module::tracing", "namespaces::tracing"],
     };
     (series == Series::V5_10).then_some(&TRACING)
 }
