@@ -20,9 +20,12 @@ use super::status::Status;
 use super::waiting::Waiting;
 
 /// Whoever takes no more than this long from the first word to the last gets an answer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Whoever has not said by then what it wants is hung up on: to ask for the status takes no word, only a closed side.
-const HEARING: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Whoever has not said by then what it wants is hung up on: to ask for the status takes no word, only a closed side. On a host
+/// that is busy with a flood, where one asks most of all, that may take its time.
+const HEARING: Duration = Duration::from_secs(5);
+/// Until there may be file descriptors again.
+const RETRY: Duration = Duration::from_millis(500);
 /// Connections at once. For one more the oldest is given up: it is the likeliest to want nothing.
 const AT_ONCE: usize = 32;
 /// What each connection gets whatever comes after it. So 32 connections a grace are dealt with, and no more are needed to
@@ -123,7 +126,7 @@ impl Server {
                     open.push_back((Instant::now(), answering.abort_handle()));
                 }
                 // Out of file descriptors: they come back when connections end.
-                Err(_) => sleep(HEARING).await,
+                Err(_) => sleep(RETRY).await,
             }
         }
     }
