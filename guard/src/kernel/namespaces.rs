@@ -1,5 +1,6 @@
 //! Inserts by network namespace, remembered beyond the places that the programs have for them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use super::slots::Sum;
@@ -49,23 +50,13 @@ impl ByNamespace {
     }
 
     fn forget(&mut self) {
-        let mut without: Vec<u64> =
-            self.0.values().filter(|known| known.in_places == 0).map(|known| known.inserts).collect();
-        if without.len() <= REMEMBERED {
-            return;
-        }
-        without.sort_unstable_by(|a, b| b.cmp(a));
-        let least = without[REMEMBERED - 1];
-        let mut of_least = without[..REMEMBERED].iter().filter(|inserts| **inserts == least).count();
+        let without = self.0.iter().filter(|(_, known)| known.in_places == 0);
+        let mut without: Vec<_> = without.map(|(id, known)| (Reverse(known.inserts), *id)).collect();
         // Of those with as few, the youngest go: the older ones have shown that they stay.
-        self.0.retain(|_, known| {
-            if known.in_places > 0 || known.inserts > least {
-                return true;
-            }
-            let stays = known.inserts == least && of_least > 0;
-            of_least -= usize::from(stays);
-            stays
-        });
+        without.sort_unstable();
+        for (_, id) in without.iter().skip(REMEMBERED) {
+            self.0.remove(id);
+        }
     }
 }
 
