@@ -203,44 +203,41 @@ mod tests {
         Guarding { status: Arc::new(Mutex::new(status)), brake: Brake::default() }
     }
 
-    #[test]
-    fn an_order_is_carried_out_and_shows_in_the_status_at_once() {
+    /// Somebody asks at the socket of a server with these answers.
+    fn asking(answers: impl Answers, ask: impl FnOnce(&Path) + Send + 'static) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/status.sock");
         runtime().block_on(async {
-            let server = tokio::spawn(Server::bind(&path).unwrap().run(guarding(status())));
-            let asked = path.clone();
-            let asking = tokio::task::spawn_blocking(move || {
-                let pause = Order::Pause { settings: vec![Setting::Max], for_ms: 60_000, by: None };
-                let said = order(&asked, &pause).unwrap();
-                assert!(said.starts_with("paused for 1 min, until 20"), "{said}");
-                let Answer::Status(status) = ask(&asked).unwrap() else { panic!("it does not wait") };
-                assert_eq!(status.paused[0].settings, [Setting::Max]);
-                let none = Order::Pause { settings: Vec::new(), for_ms: 1, by: None };
-                let refused = order(&asked, &none).unwrap_err().to_string();
-                assert!(refused.contains("at least one setting"), "{refused}");
-                let mut stream = std::os::unix::net::UnixStream::connect(&asked).unwrap();
-                io::Write::write_all(&mut stream, b"{\"order\": \"dance\"}").unwrap();
-                stream.shutdown(std::net::Shutdown::Write).unwrap();
-                let text = io::read_to_string(stream).unwrap();
-                assert!(text.contains("does not know this order"), "{text}");
-            });
-            asking.await.unwrap();
+            let server = tokio::spawn(Server::bind(&path).unwrap().run(answers));
+            tokio::task::spawn_blocking(move || ask(&path)).await.unwrap();
             server.abort();
         });
     }
 
     #[test]
+    fn an_order_is_carried_out_and_shows_in_the_status_at_once() {
+        asking(guarding(status()), |path| {
+            let pause = Order::Pause { settings: vec![Setting::Max], for_ms: 60_000, by: None };
+            let said = order(path, &pause).unwrap();
+            assert!(said.starts_with("paused for 1 min, until 20"), "{said}");
+            let Answer::Status(status) = ask(path).unwrap() else { panic!("it does not wait") };
+            assert_eq!(status.paused[0].settings, [Setting::Max]);
+            let none = Order::Pause { settings: Vec::new(), for_ms: 1, by: None };
+            let refused = order(path, &none).unwrap_err().to_string();
+            assert!(refused.contains("at least one setting"), "{refused}");
+            let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+            io::Write::write_all(&mut stream, b"{\"order\": \"dance\"}").unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let text = io::read_to_string(stream).unwrap();
+            assert!(text.contains("does not know this order"), "{text}");
+        });
+    }
+
+    #[test]
     fn a_guard_that_waits_takes_no_orders() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("run/status.sock");
-        runtime().block_on(async {
-            let server = tokio::spawn(Server::bind(&path).unwrap().run(Waiting::new("no module".into())));
-            let asked = path.clone();
-            let resume = Order::Resume { settings: vec![Setting::Max] };
-            let answer = tokio::task::spawn_blocking(move || order(&asked, &resume)).await.unwrap();
+        asking(Waiting::new("no module".into()), |path| {
+            let answer = order(path, &Order::Resume { settings: vec![Setting::Max] });
             assert!(answer.unwrap_err().to_string().contains("waits for nf_conntrack"));
-            server.abort();
         });
     }
 
@@ -261,44 +258,31 @@ mod tests {
 
     #[test]
     fn hundreds_who_say_nothing_do_not_hide_the_guard_and_are_hung_up_on() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("run/status.sock");
-        runtime().block_on(async {
-            let server = tokio::spawn(Server::bind(&path).unwrap().run(guarding(status())));
-            let asked = path.clone();
-            let asking = tokio::task::spawn_blocking(move || {
-                let connect = |_| std::os::unix::net::UnixStream::connect(&asked).unwrap();
-                let idle: Vec<_> = (0..300).map(connect).collect();
-                let answer = ask(&asked);
-                assert!(matches!(answer, Ok(Answer::Status(_))), "{answer:?}");
-                for stream in idle {
-                    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                    assert_eq!(io::read_to_string(stream).unwrap(), "", "nothing asked, nothing answered");
-                }
-            });
-            asking.await.unwrap();
-            server.abort();
+        asking(guarding(status()), |path| {
+            let connect = |_| std::os::unix::net::UnixStream::connect(path).unwrap();
+            let idle: Vec<_> = (0..300).map(connect).collect();
+            let answer = ask(path);
+            assert!(matches!(answer, Ok(Answer::Status(_))), "{answer:?}");
+            for stream in idle {
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                assert_eq!(io::read_to_string(stream).unwrap(), "", "nothing asked, nothing answered");
+            }
         });
     }
 
     #[test]
     fn those_who_never_read_do_not_keep_others_waiting_for_long() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("run/status.sock");
-        runtime().block_on(async {
-            let mut large = status();
-            large.trouble = Some("x".repeat(1 << 20));
-            let server = tokio::spawn(Server::bind(&path).unwrap().run(guarding(large)));
-            let mut deaf = Vec::new();
-            for _ in 0..AT_ONCE {
-                let mut stream = UnixStream::connect(&path).await.unwrap();
-                stream.shutdown().await.unwrap();
-                deaf.push(stream);
-            }
-            let asked = path.clone();
-            let answer = tokio::task::spawn_blocking(move || ask(&asked)).await.unwrap();
+        let mut large = status();
+        large.trouble = Some("x".repeat(1 << 20));
+        asking(guarding(large), |path| {
+            let connect = |_| {
+                let stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+                stream.shutdown(std::net::Shutdown::Write).unwrap();
+                stream
+            };
+            let _deaf: Vec<_> = (0..AT_ONCE).map(connect).collect();
+            let answer = ask(path);
             assert!(answer.is_ok(), "{answer:?}");
-            server.abort();
         });
     }
 }
