@@ -91,7 +91,7 @@ async fn open_loop(shared: &Rc<Shared>, mut schedule: Schedule, most: u64, stop:
 async fn closed_loop(shared: &Rc<Shared>, clients: u32, course: &Course, stop: &AtomicBool) {
     for client in 0..clients {
         let (shared, sources) = (Rc::clone(shared), course.sources);
-        let mut random = SplitMix64(SplitMix64(course.seed ^ u64::from(client)).next());
+        let mut random = SplitMix64(SplitMix64(course.seed ^ u64::from(client)).bits());
         tokio::task::spawn_local(async move {
             while !shared.stopped.get() && Instant::now() < shared.over {
                 shared.progress.start(1);

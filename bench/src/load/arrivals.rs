@@ -62,10 +62,12 @@ impl Iterator for Arrivals {
 /// Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014). Ten lines of our own, since a published seed
 /// must give the same load with every version of every library.
 #[derive(Clone, Debug)]
-pub(crate) struct SplitMix64(pub u64);
+pub struct SplitMix64(pub u64);
 
 impl SplitMix64 {
-    pub fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    #[inline]
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -74,13 +76,14 @@ impl SplitMix64 {
     }
 
     /// 0 up to, but not including, 1.
+    #[inline]
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// 0 up to, but not including, `limit`: the high half of a product, without a division.
     pub fn below(&mut self, limit: u32) -> u32 {
-        u32::try_from(((self.next() >> 32) * u64::from(limit)) >> 32).unwrap_or(0)
+        u32::try_from(((self.bits() >> 32) * u64::from(limit)) >> 32).unwrap_or(0)
     }
 }
 
@@ -95,7 +98,7 @@ mod tests {
     #[test]
     fn splitmix_gives_the_published_sequence() {
         let mut random = SplitMix64(1_234_567);
-        let first: Vec<u64> = (0..3).map(|_| random.next()).collect();
+        let first: Vec<u64> = (0..3).map(|_| random.bits()).collect();
         assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
     }
 

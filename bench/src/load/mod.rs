@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde::Serialize;
 
-pub(crate) use self::arrivals::{Arrival, Arrivals, SplitMix64};
+pub use self::arrivals::SplitMix64;
+pub(crate) use self::arrivals::{Arrival, Arrivals};
 use self::datagrams::Tuples;
 pub use self::outcome::{Distribution, Failure, Outcome};
 pub use self::packets::Protocol;

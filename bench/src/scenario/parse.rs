@@ -82,7 +82,7 @@ fn loads<'t>(
     let mut whole = true;
     for (number, value) in (0_u16..).zip(tables) {
         let (shown, at) = (format!("load[{}]", number + 1), value.span().start);
-        let seed = seeds.next();
+        let seed = seeds.bits();
         let DeValue::Table(table) = value.into_inner() else {
             reader.refuse(shown, at, "give a table under its own [[load]]".to_owned());
             whole = false;

@@ -1,27 +1,25 @@
 //! Chance, from a seed.
 
-/// Steele, Lea, Flood: Fast splittable pseudorandom number generators (2014).
+use bench::load::SplitMix64;
+
+/// Even numbers, and what is made of them.
 #[derive(Clone, Debug)]
-pub struct Noise(u64);
+pub struct Noise(SplitMix64);
 
 impl Noise {
     /// The same seed gives the same sequence.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64(seed))
     }
 
     /// The next 64 bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.bits()
     }
 
     /// 0 up to, but not including, 1.
     pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.unit()
     }
 
     /// Between the two, evenly.
