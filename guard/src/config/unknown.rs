@@ -5,8 +5,23 @@ use super::keys::keys;
 /// Likeness (Jaro-Winkler, 0 to 1) from which on a key is offered in place of an unknown one.
 const NEAR: f64 = 0.85;
 
+/// Tables that the format is meant to have, of parts that this version does not have yet: to take them would promise what does
+/// not happen. With what happens instead.
+const NOT_YET: [(&str, &str); 3] = [
+    ("reap", "this version removes no entries: those that are there go when their timeouts end"),
+    (
+        "writers",
+        "this version does not tell one writer from another: a value that another program set is reported and left, and changed \
+         only where the load asks for it",
+    ),
+    ("report", "this version listens on no address: `conntrack-guard status --json` asks a running guard"),
+];
+
 /// The message for `leaf`, which `section` ("" at the top, else such as "table.max") does not have.
 pub(super) fn unknown(section: &str, leaf: &str) -> String {
+    if let Some((_, instead)) = NOT_YET.iter().find(|(name, _)| section.is_empty() && *name == leaf) {
+        return format!("{instead}. Remove [{leaf}] and all in it");
+    }
     let known = children(section);
     // Underscores for hyphens, and capitals, are the likeliest slips; compare without them.
     let plain = leaf.replace('_', "-").to_lowercase();
@@ -64,6 +79,17 @@ mod tests {
         assert_eq!(unknown("", "tabel"), "unknown key; did you mean `table`?");
         assert_eq!(unknown("hash.buckets", "cieling"), "unknown key; did you mean `ceiling`?");
         assert_eq!(unknown("timeouts", "tcp_timewait"), "unknown key; did you mean `tcp-time-wait`?");
+    }
+
+    #[test]
+    fn a_table_of_a_part_that_is_not_there_yet_is_refused_with_what_happens_instead() {
+        let message = unknown("", "reap");
+        assert!(message.starts_with("this version removes no entries: "), "{message}");
+        assert!(message.ends_with(". Remove [reap] and all in it"), "{message}");
+        assert!(unknown("", "writers").starts_with("this version does not tell one writer from another"));
+        assert!(unknown("", "report").contains("`conntrack-guard status --json`"));
+        // Further in it is a key like any other.
+        assert!(unknown("table", "reap").starts_with("unknown key; known in [table]"));
     }
 
     #[test]
