@@ -112,7 +112,7 @@ pub fn decide(state: &State, estimate: &Estimate, policy: &Policy, limits: &Limi
     let highest = highest.max(estimate.table.max);
     let (sizing, memory) = (&sizing, &memory);
     let sound = !estimate.doubts.contains(&Doubt::Late);
-    state.piling = state.piling.look(estimate, sound);
+    state.piling.look(estimate, sound, state.refusals.lately);
     let piling = state.piling.a_second();
     let situation = Situation { estimate, policy, limits, sizing, memory, flood, highest, obstacle, surge, piling };
     state.foreseen = state.foreseen.look(&situation);
