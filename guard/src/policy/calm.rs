@@ -9,6 +9,10 @@ const MOST_DOUBLINGS: u32 = 5;
 /// A step back is given at least this long to show what it does.
 const SHORTEST_PAUSE: Duration = Duration::from_mins(1);
 
+/// Between two sweeps of the gc worker the count rises by all that expires meanwhile, and they come up to a minute apart
+/// (`GC_SCAN_INTERVAL_MAX`): what fits for less than two of them may fit only right after a sweep.
+const TWO_SWEEPS: Duration = Duration::from_secs(130);
+
 /// What a step brings comes late: what expires lingers, and every flow has to come round once. A step that is undone within
 /// three times its time, and this, was too early, however short `relax.after` is.
 const SOON: Duration = Duration::from_mins(10);
@@ -56,7 +60,8 @@ impl Calm {
 
     /// Whether the load has had room for the next step for as long.
     pub(super) fn has_room(&self, now: Duration, policy: &Policy) -> bool {
-        let fitted = self.unfit.is_none_or(|unfit| now.saturating_sub(unfit) >= self.wait(policy));
+        let long = self.wait(policy).max(TWO_SWEEPS);
+        let fitted = self.unfit.is_none_or(|unfit| now.saturating_sub(unfit) >= long);
         self.has_lasted(now, policy) && fitted
     }
 
@@ -114,6 +119,11 @@ mod tests {
         assert!(!calm.has_lasted(124 * MINUTE, &policy) && calm.has_lasted(125 * MINUTE, &policy));
         calm.does_not_fit(126 * MINUTE);
         assert!(!calm.has_room(135 * MINUTE, &policy) && calm.has_room(136 * MINUTE, &policy));
+        let hasty = Policy { relax: crate::config::Relax { after: MINUTE }, ..Policy::default() };
+        assert!(
+            !calm.has_room(128 * MINUTE, &hasty) && calm.has_room(129 * MINUTE, &hasty),
+            "the same after each sweep"
+        );
         calm.stepped(136 * MINUTE, 2 * MINUTE, &policy);
         assert!(!calm.has_shown(137 * MINUTE) && calm.has_shown(138 * MINUTE));
     }
