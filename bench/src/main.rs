@@ -11,6 +11,8 @@ mod guard;
 mod hooks;
 mod idle;
 mod memory;
+#[cfg(feature = "png")]
+mod png;
 mod put_back;
 mod reaction;
 mod run_command;
@@ -45,6 +47,9 @@ enum Command {
     Contest(contest::Arguments),
     /// What became of the figures between two reports of `contest`
     Compare(compare::Arguments),
+    /// SVG pictures as PNG beside them
+    #[cfg(feature = "png")]
+    Png(png::Arguments),
     /// The stock kernel and the guard under the same load, side by side; for a guest: `cargo xtask demo`
     Demo(demo::Arguments),
     /// What watching costs a new flow, in counted instructions; for a guest: `cargo xtask bench hooks`
@@ -64,6 +69,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run_command::run(&arguments, stop),
         Command::Contest(arguments) => contest::run(&arguments, stop),
         Command::Compare(arguments) => compare::run(&arguments),
+        #[cfg(feature = "png")]
+        Command::Png(arguments) => png::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments, stop),
         Command::Hooks(arguments) => hooks::run(&arguments, stop),
         Command::Reaction(arguments) => reaction::run(&arguments, stop),

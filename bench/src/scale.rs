@@ -14,6 +14,10 @@ pub(crate) const CORES: u64 = 8;
 const STOCK: u64 = 262_144;
 /// Up to where the guard may go there: what it takes without a policy file.
 const CEILING: u64 = 4_194_304;
+/// How many times the ceilings a table is that nothing can fill.
+const AMPLE: u64 = 4;
+/// The longest that a resize may stall by the guard's doing, milliseconds: its default, written out to be judged by.
+pub(crate) const MAX_STALL_MS: u64 = 20;
 /// The share of the memory that entries and buckets may take, percent: the guard's default.
 pub(crate) const MEMORY_PERCENT: u64 = 10;
 
@@ -65,6 +69,12 @@ impl Scale {
         Settings { max: self.scaled(CEILING), buckets: self.scaled(CEILING) }
     }
 
+    /// More than any load may fill: four times the ceilings, all in memory that the guest has.
+    pub fn ample(self) -> Settings {
+        let Settings { max, buckets } = self.ceilings();
+        Settings { max: max.saturating_mul(AMPLE), buckets: buckets.saturating_mul(AMPLE) }
+    }
+
     /// The policy that the guard gets. `memory_limit` as it is written there: a share or a size.
     pub fn policy(self, mode: &str, memory_limit: &str) -> String {
         let (floor, ceilings) = (self.stock(), self.ceilings());
@@ -75,7 +85,8 @@ impl Scale {
              max = {{ floor = {}, ceiling = {} }}\n\
              memory-limit = \"{memory_limit}\"\n\
              [hash]\n\
-             buckets = {{ floor = {}, ceiling = {} }}\n",
+             buckets = {{ floor = {}, ceiling = {} }}\n\
+             max-stall = \"{MAX_STALL_MS}ms\"\n",
             floor.max, ceilings.max, floor.buckets, ceilings.buckets
         )
     }

@@ -50,7 +50,7 @@ fn settings() -> Vec<(String, String)> {
 fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
     let folder = tempfile::tempdir().unwrap();
     let before = settings();
-    let output = contest(folder.path(), BURST, &["--against", "stock,static-ceiling,guard"]);
+    let output = contest(folder.path(), BURST, &["--against", "ample,stock,static-ceiling,guard"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert_eq!(settings(), before, "{said}");
@@ -65,6 +65,15 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
     }
     assert_eq!(figure(&report, "stock", "highest_max"), TABLE);
     assert_eq!(figure(&report, "static-ceiling", "highest_max"), TABLE * 16);
+    let verdict = |key: &str| {
+        let all = report["verdicts"].as_array().unwrap().iter().filter(|one| one["key"] == key);
+        all.map(|one| one["answer"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(verdict("guard-drops-nothing"), ["yes"], "{report}");
+    assert_eq!(verdict("drops-more-than-guard"), ["yes", "no"], "{report}");
+    assert_eq!(verdict("good-clients"), ["not-measured"], "{report}");
+    // What it says depends on the machine; it was judged.
+    assert!(verdict("connect-p99").iter().chain(&verdict("stall")).all(|answer| answer != "not-measured"), "{report}");
     // It takes what it needs and no more.
     assert!((TABLE + 1..TABLE * 16).contains(&figure(&report, "guard", "highest_max")), "{report}");
     let guard = report["alternatives"].as_array().unwrap().iter().find(|one| one["name"] == "guard").unwrap();
@@ -77,7 +86,10 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
         assert!(text.starts_with("<svg") && text.contains("static-ceiling"), "{plot}");
     }
     let markdown = fs::read_to_string(folder.path().join("out/report.md")).unwrap();
-    assert!(markdown.contains("| stock | static-ceiling | guard |") && markdown.contains("raise-max"), "{markdown}");
+    assert!(
+        markdown.contains("| ample | stock | static-ceiling | guard |") && markdown.contains("raise-max"),
+        "{markdown}"
+    );
 
     // A report against itself has no regression.
     let file = folder.path().join("out/report.json");

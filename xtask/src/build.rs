@@ -29,9 +29,18 @@ pub fn run(fixed: bool) -> Result<()> {
 
 /// Sets up and builds both programs.
 pub fn release() -> Result<Programs> {
+    release_with(&[])
+}
+
+/// The same, the load generator with its part that turns plots into PNG: what that needs takes as long to build as all else.
+pub fn release_with_png() -> Result<Programs> {
+    release_with(&["--features", "conntrack-guard-bench/png"])
+}
+
+fn release_with(features: &[&str]) -> Result<Programs> {
     setup::ensure(&setup::for_build(), setup::Say::Fetched)?;
     let packages = ["--package", "conntrack-guard", "--package", "conntrack-guard-bench"];
-    process::show(process::cargo().args(["build", "--release", "--bins"]).args(packages))?;
+    process::show(process::cargo().args(["build", "--release", "--bins"]).args(packages).args(features))?;
     let release = tree::built().join("release");
     Ok(Programs { guard: release.join("conntrack-guard"), bench: release.join("conntrack-guard-bench") })
 }

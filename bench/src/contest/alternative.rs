@@ -11,6 +11,8 @@ use crate::scale::{CORES, Scale};
 /// One way of running the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Alternative {
+    /// Room far beyond what any load needs, else the kernel as it is: what the load itself makes of this machine.
+    Ample,
     /// The kernel as it is.
     Stock,
     /// The values that the usual DaemonSet writes once.
@@ -61,7 +63,8 @@ const TCP_CLOSE_WAIT: &str = "nf_conntrack_tcp_timeout_close_wait";
 
 impl Alternative {
     /// All, in the order in which they are shown; kube-proxy in its newest version.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Ample,
         Self::Stock,
         Self::Static,
         Self::StaticCeiling,
@@ -82,6 +85,10 @@ impl Alternative {
     pub fn writes(self, scale: Scale, read: &dyn Fn(&str) -> Option<u64>) -> Vec<Write> {
         match self {
             Self::Static => static_values(scale),
+            Self::Ample => {
+                let Settings { max, buckets } = scale.ample();
+                vec![(MAX, max), (BUCKETS, buckets)]
+            }
             Self::StaticCeiling => {
                 let Settings { max, buckets } = scale.ceilings();
                 vec![(MAX, max), (BUCKETS, buckets)]
@@ -94,6 +101,9 @@ impl Alternative {
     /// What it is, for the report.
     pub fn words(self) -> String {
         match self {
+            Self::Ample => "the yardstick: max and buckets four times the guard's ceilings, the kernel's \
+                            timeouts"
+                .to_owned(),
             Self::Stock => "the kernel's own values, nothing else".to_owned(),
             Self::Static => "fixed: max twice stock, a bucket for four entries, TCP timeouts of established 1800 s, \
                              syn_sent and syn_recv 10 s, fin_wait and time_wait 30 s, icmp 10 s"
@@ -161,6 +171,7 @@ fn kube_proxy(minor: u32, scale: Scale, read: &dyn Fn(&str) -> Option<u64>) -> V
 impl Display for Alternative {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         let name = match self {
+            Self::Ample => "ample",
             Self::Stock => "stock",
             Self::Static => "static",
             Self::StaticCeiling => "static-ceiling",
@@ -221,7 +232,7 @@ mod tests {
             assert_eq!(one.to_string().parse(), Ok(one));
         }
         assert_eq!("kube-proxy-1.28".parse(), Ok(Alternative::KubeProxy { minor: 28 }));
-        assert_eq!("kube-proxy-1.36".parse(), Ok(Alternative::ALL[3]));
+        assert_eq!("kube-proxy-1.36".parse(), Ok(Alternative::KubeProxy { minor: NEWEST }));
         assert_eq!(Alternative::list("stock, guard"), Ok(vec![Alternative::Stock, Alternative::Guard]));
     }
 

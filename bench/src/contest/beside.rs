@@ -76,9 +76,11 @@ impl Beside {
             Alternative::Guard => "enforce",
             Alternative::GuardAdvise => "advise",
             Alternative::Bpftune => return Ok(Self::Bpftune(Bpftune::start(places.bpftune.as_deref(), stop)?)),
-            Alternative::Stock | Alternative::Static | Alternative::StaticCeiling | Alternative::KubeProxy { .. } => {
-                return Ok(Self::Nothing);
-            }
+            Alternative::Ample
+            | Alternative::Stock
+            | Alternative::Static
+            | Alternative::StaticCeiling
+            | Alternative::KubeProxy { .. } => return Ok(Self::Nothing),
         };
         // In memory: a wait for a disk would be the alternative's.
         let files = RunFolder::new()?;

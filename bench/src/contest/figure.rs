@@ -19,7 +19,8 @@ pub(crate) enum Better {
 }
 
 /// How people read a figure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Unit {
     /// A number.
     Count,
@@ -51,7 +52,7 @@ const fn figure(key: &'static str, words: &'static str, unit: Unit, better: Bett
 }
 
 /// All figures, in the order in which they are shown.
-pub(crate) const FIGURES: [Figure; 29] = [
+pub(crate) const FIGURES: [Figure; 30] = [
     figure("made", "connections made", Unit::Count, Better::More, 10),
     figure("made_per_s", "  a second", Unit::Count, Better::More, 1),
     figure("failed", "connections failed", Unit::Count, Better::Less, 0),
@@ -78,6 +79,7 @@ pub(crate) const FIGURES: [Figure; 29] = [
     figure("longest_stall_us", "  longest of the guard's doing", Unit::Micros, Better::Less, 5_000),
     figure("decisions", "changes by itself, its start included", Unit::Count, Better::Neither, 0),
     figure("busy_us_per_started", "the guest's CPU time for a connection started", Unit::Micros, Better::Less, 20),
+    figure("instructions_per_started", "instructions for a connection started", Unit::Count, Better::Less, 5_000),
     figure("program_cpu_ms", "CPU time of its program during the load", Unit::Millis, Better::Less, 50),
     figure("program_peak_kib", "resident memory of its program, peak", Unit::Kib, Better::Less, 512),
     figure("lateness_p99_us", "started later than scheduled, p99", Unit::Micros, Better::Neither, 0),

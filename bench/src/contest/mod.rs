@@ -12,6 +12,7 @@ mod report;
 mod run;
 mod series;
 mod text;
+mod verdict;
 
 use std::env;
 use std::fs;
@@ -31,7 +32,7 @@ use self::report::{NotRun, Report};
 use self::run::{Run, Terms};
 use crate::scale::Scale;
 use crate::sysctls::Sysctls;
-use crate::{afresh, refused, run_command};
+use crate::{afresh, hooks, refused, run_command};
 
 /// What a run takes beside its scenario, at most: the end of what is open, an empty table at rest, start and stop.
 const AROUND: Duration = Duration::from_mins(1);
@@ -42,8 +43,8 @@ pub(crate) struct Arguments {
     /// A scenario that comes with the program, or a file; docs/bench.md has every key
     #[arg(long, value_name = "NAME|FILE", default_value = "burst")]
     scenario: String,
-    /// Alternatives, with commas between: stock, static, static-ceiling, kube-proxy (kube-proxy-1.N for an older version),
-    /// cron, bpftune, guard, guard-advise [default: all]
+    /// Alternatives, with commas between: ample (the yardstick), stock, static, static-ceiling, kube-proxy (kube-proxy-1.N
+    /// for an older version), cron, bpftune, guard, guard-advise [default: all]
     #[arg(long, value_name = "LIST", value_parser = against, default_value = "")]
     against: Against,
     /// How often each alternative runs; the order is rotated
@@ -103,6 +104,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         rounds: arguments.rounds,
         places: Places { guard, bpftune: arguments.bpftune.clone(), out: arguments.out.clone() },
         found: Sysctls::read()?,
+        counted: hooks::counts_instructions(),
         stop,
     };
     eprintln!("{}{}", scale.words(report::rate(&terms.scenario)), run_command::head(&terms.scenario));

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use bench::load::Distribution;
-use plotters::coord::Shift;
+use plotters::chart::ChartContext;
+use plotters::coord::{CoordTranslate, Shift};
 use plotters::prelude::{
     BLACK, BLUE, ChartBuilder, Circle, Color as _, DrawingArea, IntoDrawingArea as _, IntoLogRange as _, LineSeries,
     Palette as _, Palette99, PathElement, RED, RGBColor, SVGBackend, SeriesLabelPosition, TriangleMarker, WHITE,
@@ -15,8 +16,10 @@ use super::report::{Entry, Report};
 use super::run::Run;
 use crate::table::grouped;
 
-const PANEL: (u32, u32) = (520, 300);
-const COLUMNS: usize = 2;
+const PANEL: (u32, u32) = (400, 260);
+const COLUMNS: usize = 3;
+/// Points of a line: more of them than a panel has pixels only make the file larger.
+const POINTS: usize = 300;
 const WHOLE: (u32, u32) = (1_040, 480);
 const GREY: RGBColor = RGBColor(150, 150, 150);
 /// How far above the most entries a picture of the table goes; a max above that is drawn at the edge and told in words.
@@ -104,12 +107,13 @@ fn table(entry: &Entry, run: &Run, (end, top): (f64, f64), panel: &Area<'_>) -> 
     chart
         .configure_mesh()
         .x_desc("seconds")
+        .x_label_formatter(&|seconds| whole(*seconds))
         .light_line_style(WHITE)
         .y_label_formatter(&|entries| whole(*entries))
         .draw()?;
     let points = |column: &[u64]| -> Vec<(f64, f64)> {
         let pairs = run.series.at_ms.iter().zip(column);
-        pairs.map(|(&at, &value)| (seconds(at), (value as f64).min(top))).collect()
+        thin(pairs.map(|(&at, &value)| (seconds(at), (value as f64).min(top))).collect())
     };
     for (column, color, name) in [(&run.series.max, RED, "max"), (&run.series.count, BLUE, "entries")] {
         chart
@@ -133,8 +137,7 @@ fn table(entry: &Entry, run: &Run, (end, top): (f64, f64), panel: &Area<'_>) -> 
             .label("another change")
             .legend(|(x, y)| TriangleMarker::new((x + 8, y), 6, BLACK.filled()));
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(GREY).draw()?;
-    Ok(())
+    legend(&mut chart)
 }
 
 fn drops(report: &Report, area: &Area<'_>) -> Drawn {
@@ -149,20 +152,20 @@ fn drops(report: &Report, area: &Area<'_>) -> Drawn {
     chart
         .configure_mesh()
         .x_desc("seconds")
+        .x_label_formatter(&|seconds| whole(*seconds))
         .y_desc("new flows dropped, retries counted")
         .light_line_style(WHITE)
         .y_label_formatter(&|dropped| whole(*dropped))
         .draw()?;
     for (index, (entry, at, dropped)) in lines.iter().enumerate() {
         let color = Palette99::pick(index).to_rgba();
-        let points = at.iter().zip(dropped).map(|(&at, &dropped)| (seconds(at), dropped as f64));
+        let points = thin(at.iter().zip(dropped).map(|(&at, &dropped)| (seconds(at), dropped as f64)).collect());
         chart
             .draw_series(LineSeries::new(points, color.stroke_width(2)))?
             .label(entry.alternative.to_string())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(3)));
     }
-    chart.configure_series_labels().background_style(WHITE).border_style(GREY).draw()?;
-    Ok(())
+    legend(&mut chart)
 }
 
 /// How long so many of a hundred connects took at most, both axes logarithmic: the rare and long ones are what counts.
@@ -202,13 +205,27 @@ fn latencies(report: &Report, area: &Area<'_>) -> Drawn {
             .label(entry.alternative.to_string())
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(3)));
     }
+    legend(&mut chart)
+}
+
+/// Where lines begin and are low; one below it is still seen.
+fn legend<'a, C: CoordTranslate>(chart: &mut ChartContext<'a, SVGBackend<'a>, C>) -> Drawn {
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
+        .background_style(WHITE.mix(0.7))
         .border_style(GREY)
         .draw()?;
     Ok(())
+}
+
+/// Every so manieth point, and the last.
+fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
+    let (step, last) = (points.len().div_ceil(POINTS).max(1), points.last().copied());
+    let all = points.into_iter().step_by(step);
+    let mut thinned: Vec<_> = all.collect();
+    thinned.extend(last.filter(|last| thinned.last() != Some(last)));
+    thinned
 }
 
 fn whole(value: f64) -> String {
@@ -218,4 +235,19 @@ fn whole(value: f64) -> String {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place on an axis of counts")]
 fn rounded(value: f64) -> u64 {
     value.round() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thinned_lines_keep_their_ends() {
+        let line = |length: u32| (0..length).map(|at| (f64::from(at), 1.0)).collect::<Vec<_>>();
+        for length in [0, 1, 299, 300, 301, 1_200, 1_201] {
+            let (all, thinned) = (line(length), thin(line(length)));
+            assert_eq!((thinned.first(), thinned.last()), (all.first(), all.last()), "{length}");
+            assert!(thinned.len() <= POINTS + 1 && (length > 300 || thinned == all), "{length}: {}", thinned.len());
+        }
+    }
 }

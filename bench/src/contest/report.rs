@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::alternative::Alternative;
 use super::figure::Spread;
 use super::run::{Run, Terms};
+use super::verdict::{self, Facts, Verdict};
 
 /// Of the format. Fields are only ever added within one version.
 pub(crate) const VERSION: u32 = 1;
@@ -27,6 +28,8 @@ pub(super) struct Report {
     pub scenario: Scenario,
     pub rounds: u32,
     pub alternatives: Vec<Entry>,
+    /// What is promised, and whether it was kept.
+    pub verdicts: Vec<Verdict>,
     /// What was asked for and could not run.
     pub not_run: Vec<NotRun>,
 }
@@ -97,6 +100,8 @@ impl Report {
             alternatives.push(Entry { alternative, what, own, figures, runs });
         }
         let scale = terms.scale;
+        let facts: Vec<Facts<'_>> = alternatives.iter().map(|entry| Facts::of(entry, &terms.scenario)).collect();
+        let verdicts = verdict::all(&facts, verdict::has_flood(&terms.scenario));
         Ok(Self {
             version: VERSION,
             bench: env!("CARGO_PKG_VERSION"),
@@ -111,6 +116,7 @@ impl Report {
             scenario: terms.scenario.clone(),
             rounds: terms.rounds,
             alternatives,
+            verdicts,
             not_run,
         })
     }

@@ -35,6 +35,8 @@ pub(super) struct Terms<'a> {
     pub places: Places,
     /// The settings as found, before the first run.
     pub found: Sysctls,
+    /// Whether a nanosecond of this machine's clock is an instruction.
+    pub counted: bool,
     pub stop: &'a AtomicBool,
 }
 
@@ -59,7 +61,7 @@ pub(super) struct Run {
     pub held: Vec<String>,
     /// Changes of the number of buckets that were seen.
     pub resized: Vec<Resized>,
-    /// Resizes during the load with how long they took, as the guard tells; `null` where none ran.
+    /// Resizes since the guard's start with how long they took, as it tells; `null` where none ran.
     pub stalls: Option<Vec<Stall>>,
     /// Settings that were not as before its start after its end; the bench puts them back.
     pub left: Vec<String>,
@@ -70,8 +72,8 @@ pub(super) struct Run {
 /// A resize, for most of which all packets of tracked flows wait.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Stall {
-    /// When it was done, milliseconds since the load's start.
-    pub at_ms: u64,
+    /// When it was done, milliseconds after the load's start; below 0 before it.
+    pub at_ms: i64,
     pub took_us: u64,
     /// Whether the guard asked for it, or else which program.
     pub own: bool,
@@ -113,12 +115,13 @@ impl Terms<'_> {
             }
             Ok(())
         };
-        let (start, busy_before) = (Instant::now(), busy::milliseconds()?);
+        let (start, busy_before, ran_before) = (Instant::now(), busy::milliseconds()?, busy::task_nanoseconds());
         let outcome = watch::while_running(|| self.scenario.run(&topology, &progress, self.stop), SAMPLE, look)?;
         ensure!(!self.stop.load(Ordering::Relaxed), "stopped; everything is put back");
         // What came since the last one belongs to the load too.
         series.sample(start.elapsed(), &origin, Sums::of(&progress))?;
         let busy = busy::milliseconds()?.saturating_sub(busy_before);
+        let ran = busy::task_nanoseconds().zip(ran_before).map(|(after, before)| after.saturating_sub(before));
         let at_end = Settings::read()?;
         let usage = beside.pid().map(Usage::read).transpose()?;
         let told = beside.tell()?;
@@ -131,6 +134,9 @@ impl Terms<'_> {
         let mut figures = figures(&outcome.all, &series, &told, usage, began, Entries::read()?)?;
         if let Some(each) = (busy * 1000).checked_div(outcome.all.started) {
             figures.insert("busy_us_per_started".to_owned(), each);
+        }
+        if let Some(each) = ran.filter(|_| self.counted).and_then(|ran| ran.checked_div(outcome.all.started)) {
+            figures.insert("instructions_per_started".to_owned(), each);
         }
         Ok(Run {
             round,
@@ -150,12 +156,13 @@ impl Terms<'_> {
 }
 
 fn stalls(status: &Status, began: i64) -> Vec<Stall> {
-    let after = |at_ms: u64| u64::try_from(i64::try_from(at_ms).ok()?.checked_sub(began)?).ok();
-    let stall = |resize: &Resize| {
-        let at_ms = after(resize.at_ms)?;
-        Some(Stall { at_ms, took_us: resize.took_us, own: resize.own, comm: resize.comm.clone() })
+    let stall = |resize: &Resize| Stall {
+        at_ms: i64::try_from(resize.at_ms).unwrap_or(i64::MAX).saturating_sub(began),
+        took_us: resize.took_us,
+        own: resize.own,
+        comm: resize.comm.clone(),
     };
-    status.resizes.iter().filter_map(stall).collect()
+    status.resizes.iter().map(stall).collect()
 }
 
 fn figures(
@@ -202,7 +209,7 @@ fn figures(
     set("memory_at_max_bytes", highest.map(|(max, buckets)| Entries { objects: max, ..entries }.bytes_with(buckets)));
     set("resizes", Some(u64::try_from(series.resized().len())?));
     if let Some(status) = &told.status {
-        let own = stalls(status, began).into_iter().filter(|stall| stall.own);
+        let own = stalls(status, began).into_iter().filter(|stall| stall.own && stall.at_ms >= 0);
         set("longest_stall_us", Some(own.map(|stall| stall.took_us).max().unwrap_or(0)));
     }
     set("decisions", Some(u64::try_from(told.decisions.len())?));

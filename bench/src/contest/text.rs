@@ -78,6 +78,10 @@ pub(super) fn table(report: &Report) -> String {
         table.row(&words, cells.into_iter());
     }
     let mut text = table.render();
+    text.push('\n');
+    for one in &report.verdicts {
+        let _ = writeln!(text, "{:<12}  {}: {}", one.answer.words(), one.statement, one.figures());
+    }
     for one in &report.not_run {
         let _ = writeln!(text, "could not run: {}: {}", one.alternative, one.why);
     }
@@ -103,6 +107,10 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
     }
     for one in &report.not_run {
         let _ = writeln!(text, "- **{}** could not run: {}", one.alternative, one.why.replace('\n', " "));
+    }
+    text.push_str("\n## Verdicts\n\n| what is promised | kept | figures |\n|---|---|---:|\n");
+    for one in &report.verdicts {
+        let _ = writeln!(text, "| {} | {} | {} |", one.statement, one.answer.words(), one.figures());
     }
     let _ = write!(
         text,

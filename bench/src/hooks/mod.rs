@@ -96,6 +96,11 @@ pub(crate) fn check_alone() -> Result<()> {
     check_nobody_else()
 }
 
+/// Whether a nanosecond of this machine's clock is an instruction.
+pub(crate) fn counts_instructions() -> bool {
+    clock::check().is_ok()
+}
+
 /// It fills and flushes the table, and counts what everybody costs together: not on a host that somebody uses.
 fn check_nobody_else() -> Result<()> {
     let entries = conntrack::count()?;

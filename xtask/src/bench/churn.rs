@@ -19,8 +19,9 @@ const BUSY: u32 = 12;
 const BOOT: Duration = Duration::from_mins(3);
 /// The smallest guest, and what the scale's own memory is beside: kernel, programs, the load's sockets.
 const LEAST_MIB: u32 = 1024;
-/// Files of an earlier run that must not pass for this one's.
+/// Files of an earlier run that must not pass for this one's, and the plots, each as SVG and as PNG.
 const RESULTS: [&str; 2] = ["report.json", "report.md"];
+const PLOTS: [&str; 3] = ["table", "drops", "latency"];
 
 /// What the user asks for.
 #[derive(clap::Args)]
@@ -28,8 +29,8 @@ pub struct Arguments {
     /// A scenario that comes with the bench, or a file; docs/bench.md has every key
     #[arg(long, value_name = "NAME|FILE", default_value = "burst")]
     scenario: String,
-    /// Alternatives, with commas between: stock, static, static-ceiling, kube-proxy (kube-proxy-1.N for an older version),
-    /// cron, bpftune, guard, guard-advise [default: all]
+    /// Alternatives, with commas between: ample (the yardstick), stock, static, static-ceiling, kube-proxy (kube-proxy-1.N
+    /// for an older version), cron, bpftune, guard, guard-advise [default: all]
     #[arg(long, value_name = "LIST")]
     against: Option<String>,
     /// How often each alternative runs; the order is rotated
@@ -51,7 +52,7 @@ pub struct Arguments {
 
 /// Sets up, builds, boots, and passes the bench's output and exit code through.
 pub fn run(arguments: &Arguments) -> Result<u8> {
-    let programs = build::release()?;
+    let programs = build::release_with_png()?;
     // Wrong names and files are told before anything boots; the answer is how long it lasts.
     let check = Command::new(&programs.bench)
         .arg("contest")
@@ -82,10 +83,10 @@ fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u
         Some(out) => absolute(out)?,
         None => tree::kept().join("vm/out/churn"),
     };
-    for name in RESULTS {
-        match fs::remove_file(out.join(name)) {
+    for old in RESULTS.iter().map(|name| out.join(name)).chain(plots(&out, "svg")).chain(plots(&out, "png")) {
+        match fs::remove_file(&old) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", out.join(name).display()));
+                return Err(error).with_context(|| format!("cannot remove {}", old.display()));
             }
             _ => {}
         }
@@ -114,7 +115,21 @@ fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u
         command,
     })?;
     eprintln!("the bench ended with {code} after {} s; its report: {}", start.elapsed().as_secs(), out.display());
+    draw(&programs.bench, &out)?;
     Ok(code)
+}
+
+/// The plots as PNG too, here: a guest need not have fonts, and takes a hundred times as long.
+fn draw(bench: &Path, out: &Path) -> Result<()> {
+    let svg: Vec<PathBuf> = plots(out, "svg").filter(|plot| plot.is_file()).collect();
+    if svg.is_empty() {
+        return Ok(());
+    }
+    process::show(Command::new(bench).arg("png").args(svg)).context("the plots are there as SVG alone")
+}
+
+fn plots(out: &Path, extension: &str) -> impl Iterator<Item = PathBuf> {
+    PLOTS.iter().map(move |name| out.join(name).with_extension(extension))
 }
 
 /// What the bench is asked for, both before and in the guest.

@@ -17,7 +17,7 @@ pub fn run(tally: &mut Tally) {
     let warnings = ["--", "-D", "warnings"];
     let mut host = process::cargo();
     host.args(["clippy", "--workspace", "--all-targets", "--exclude", "guard-ebpf"]);
-    host.args(guest::targets()).args(warnings);
+    host.args(["--features", "conntrack-guard-bench/png"]).args(guest::targets()).args(warnings);
     component(tally, "lints of the host's crates", "clippy", "clippy", &mut host);
     let mut shared = process::cargo();
     shared.args(["clippy", "--package", "guard-ebpf", "--lib", "--tests"]).args(warnings);
