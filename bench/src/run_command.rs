@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use bench::load::{Distribution, Outcome};
-use bench::netns::Family;
 use bench::scenario::{self, Progress, Scenario};
 
 use crate::figures;
@@ -53,12 +52,7 @@ pub(crate) fn head(scenario: &Scenario) -> String {
     let Scenario { name, about, seed, duration, shape, loads } = scenario;
     let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
     let loads = if loads.len() == 1 { "1 load".to_owned() } else { format!("{} loads", loads.len()) };
-    let ip = match shape.ip {
-        Family::Ipv4 => "IPv4",
-        Family::Ipv6 => "IPv6",
-    };
-    let nat = if shape.nat { " with NAT" } else { "" };
-    format!("{name}{about}: {loads}, {} s, {ip}{nat}, seed {seed}", duration.as_secs_f64())
+    format!("{name}{about}: {loads}, {} s, {}, seed {seed}", duration.as_secs_f64(), shape.words())
 }
 
 /// A column a load and, where there are several, one for all; then what the kernel says.

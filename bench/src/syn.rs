@@ -46,7 +46,7 @@ impl Syns {
         let port = if answered { ANSWERED } else { SILENT }.saturating_add(load.saturating_mul(2));
         let listener = if answered {
             topology.clients().rules(&dropping(&format!("tcp sport {port}")))?;
-            Some(topology.servers().run(|| TcpListener::bind(shape.any(port)))?.context("the server")?)
+            Some(topology.servers().run(|| TcpListener::bind(shape.listen(port)))?.context("the server")?)
         } else {
             topology.servers().rules(&dropping(&format!("tcp dport {port}")))?;
             None

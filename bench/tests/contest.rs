@@ -117,7 +117,10 @@ fn wrong_names_are_wrong_usage_and_checking_changes_nothing() {
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("static-ceiling"));
     assert_eq!(contest(folder.path(), SHORT, &["--table", "1000"]).status.code(), Some(2));
     let checked = contest(folder.path(), BURST, &["--against", "stock,guard", "--rounds", "3", "--check"]);
-    let seconds: u64 = String::from_utf8_lossy(&checked.stdout).trim().parse().unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout);
+    let mut lines = said.lines();
+    let seconds: u64 = lines.next().unwrap().parse().unwrap();
+    assert_eq!(lines.collect::<Vec<_>>(), ["ip", "nft"]);
     assert!(checked.status.success() && seconds >= 6 * 10, "{seconds}");
     assert!(!folder.path().join("out").exists());
     assert_eq!(settings(), before);

@@ -28,7 +28,7 @@ impl Server {
     pub fn start(topology: &Topology, port: u16) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (listens, ready) = mpsc::channel();
-        let address = topology.shape().any(port);
+        let address = topology.shape().listen(port);
         let thread = topology.servers().spawn("churn-server", move || serve(address, &listens, stopped))?;
         if ready.recv().is_err() {
             // Its end says why.

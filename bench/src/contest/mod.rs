@@ -62,7 +62,8 @@ pub(crate) struct Arguments {
     /// A root folder that has bpftune; `cargo xtask bench churn` makes it
     #[arg(long, value_name = "DIR")]
     bpftune: Option<PathBuf>,
-    /// Change nothing: check what was asked for, and print for how many seconds it lasts at most
+    /// Change nothing: check what was asked for, and print for how many seconds it lasts at most, and below it the programs
+    /// that the scenario needs
     #[arg(long)]
     check: bool,
     /// Print the report as JSON instead of a table
@@ -89,6 +90,9 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     if arguments.check {
         let runs = u32::try_from(arguments.against.0.len())?.saturating_mul(arguments.rounds);
         println!("{}", (scenario.duration + AROUND).saturating_mul(runs).as_secs());
+        for tool in scenario.tools() {
+            println!("{}", tool.program);
+        }
         return Ok(ExitCode::SUCCESS);
     }
     afresh::check_unused("the bench", "cargo xtask bench churn")?;

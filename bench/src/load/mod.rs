@@ -25,7 +25,7 @@ pub use self::progress::Progress;
 pub use self::rate::{Point, Rate};
 pub(crate) use self::schedule::{Schedule, wait_until};
 use crate::churn::Connections;
-use crate::netns::Topology;
+use crate::netns::{Kind, Topology};
 
 /// How often a waiting load looks whether it is to stop.
 pub(crate) const STOP_CHECK: Duration = Duration::from_millis(100);
@@ -101,6 +101,17 @@ impl Traffic {
             Self::Udp { rate, .. } | Self::Dns { rate, .. } | Self::Syn { rate, .. } | Self::Scan { rate, .. } => {
                 Some(rate)
             }
+        }
+    }
+
+    /// Why it cannot be sent through a topology of this kind, and the way out.
+    pub(crate) fn goes_with(&self, kind: Kind) -> Result<(), &'static str> {
+        match (kind, self) {
+            (Kind::Host, Self::Syn { answered: false, .. }) => Err(
+                "SYNs that a host does not answer make no entries in its own table; remove `answered`, or let `topology.kind` \
+                 be another",
+            ),
+            _ => Ok(()),
         }
     }
 

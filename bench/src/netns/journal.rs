@@ -12,7 +12,9 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::forwarding::Forwarding;
-use super::{Error, tool};
+use super::ipvs::Ipvs;
+use super::settings::Settings;
+use super::{Error, Kind, Shape, tool};
 
 /// Gone after a reboot, like all that the files name.
 const DIRECTORY: &str = "/run/conntrack-guard-bench";
@@ -29,16 +31,24 @@ pub(super) struct Record {
     /// Whether the gateway forwarded before the run.
     #[serde(flatten)]
     pub forwarding: Forwarding,
+    /// What else was set before.
+    #[serde(default)]
+    settings: Settings,
+    /// Where IPVS balances.
+    #[serde(default)]
+    ipvs: Option<Ipvs>,
 }
 
 impl Record {
     /// The record of this process in the caller's namespace.
-    fn new() -> Result<Self, Error> {
+    fn new(shape: Shape) -> Result<Self, Error> {
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             id: format!("cgb{}_{run}", std::process::id()),
             gateway: gateway()?,
             forwarding: Forwarding::read()?,
+            settings: Settings::read(shape)?,
+            ipvs: matches!(shape.kind, Kind::Ipvs { .. }).then(|| Ipvs::read(shape)),
         })
     }
 
@@ -90,6 +100,10 @@ impl Record {
         if in_gateway {
             // Declared and then deleted: so it is no error where it never came to be.
             note(tool::nft(&format!("table inet {0}\ndelete table inet {0}\n", self.id)));
+            if let Some(ipvs) = &self.ipvs {
+                note(ipvs.remove());
+            }
+            note(self.settings.write());
             note(self.forwarding.write());
         }
         first
@@ -111,7 +125,7 @@ pub(super) struct Journal {
 impl Journal {
     /// Removes what killed runs left, then writes and locks the record of a new run; returns both, and a line about each
     /// killed run.
-    pub fn open() -> Result<(Self, Record, Vec<String>), Error> {
+    pub fn open(shape: Shape) -> Result<(Self, Record, Vec<String>), Error> {
         let directory = Path::new(DIRECTORY);
         fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
         // One run at a time: a file that is not locked yet would look like a killed run's.
@@ -120,7 +134,7 @@ impl Journal {
             .map_err(|(_, errno)| Error::file(directory, errno.into()))?;
         let lines = remove_leftovers(directory)?;
         // Not before: it notes what was set before any run.
-        let record = Record::new()?;
+        let record = Record::new(shape)?;
         Ok((Self::write(directory, &record)?, record, lines))
     }
 
@@ -205,7 +219,14 @@ mod tests {
     use super::*;
 
     fn record(id: &str) -> Record {
-        Record { id: id.to_owned(), gateway: 7, forwarding: Forwarding::default() }
+        let (forwarding, settings) = (Forwarding::default(), Settings::default());
+        Record { id: id.to_owned(), gateway: 7, forwarding, settings, ipvs: None }
+    }
+
+    #[test]
+    fn the_record_of_an_older_program_is_still_read() {
+        let old: Record = serde_json::from_str(r#"{"id":"cgb7_0","gateway":7,"ip_forward":"0"}"#).unwrap();
+        assert_eq!((&*old.id, old.settings, old.ipvs), ("cgb7_0", Settings::default(), None));
     }
 
     #[test]

@@ -29,6 +29,12 @@ impl Namespace {
         Ok(Self { name: name.to_owned(), handle: Arc::new(handle) })
     }
 
+    /// That of the calling thread. The name is for messages alone.
+    pub(super) fn own(name: &str) -> Result<Self, Error> {
+        let handle = File::open(OWN).map_err(|error| Error::file(OWN, error))?;
+        Ok(Self { name: name.to_owned(), handle: Arc::new(handle) })
+    }
+
     /// Makes a namespace that holds nothing but a loopback interface, whose packets the kernel tracks. It needs no tidying up:
     /// it goes with its last user. The name is for messages alone.
     pub fn tracked_loopback(name: &str) -> Result<Self, Error> {
@@ -39,11 +45,10 @@ impl Namespace {
             })?;
             tool::ip(&["link", "set", "lo", "up"])?;
             tool::nft(&topology::rules(name))?;
-            File::open(OWN).map_err(|error| Error::file(OWN, error))
+            Self::own(name)
         };
         let outcome = thread::scope(|scope| scope.spawn(make).join());
-        let handle = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        Ok(Self { name: name.to_owned(), handle: Arc::new(handle) })
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     /// The name; that of a topology's namespace is for `ip netns exec NAME …` as well.

@@ -1,29 +1,72 @@
-//! Runs `ip` and `nft`. Both take a script on their standard input: one process for many lines, since starting a program
-//! in an emulated guest takes longer than what it then does.
+//! Runs `ip`, `nft` and the like. Most take a script on their standard input: one process for many lines, since starting a
+//! program in an emulated guest takes longer than what it then does.
 
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 
-use super::Error;
+use super::{Error, Kind};
+
+/// A program that has to be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// Its name in `PATH`.
+    pub program: &'static str,
+    /// The Debian package that has it.
+    pub package: &'static str,
+}
+
+const IP: Tool = Tool { program: "ip", package: "iproute2" };
+const NFT: Tool = Tool { program: "nft", package: "nftables" };
+const IPVSADM: Tool = Tool { program: "ipvsadm", package: "ipvsadm" };
+const MODPROBE: Tool = Tool { program: "modprobe", package: "kmod" };
+const RMMOD: Tool = Tool { program: "rmmod", package: "kmod" };
+
+impl Kind {
+    /// What a topology of this kind is made with.
+    pub fn tools(self) -> Vec<Tool> {
+        let mut tools = vec![IP, NFT];
+        match self {
+            Self::Gateway { .. } | Self::Host => {}
+            Self::Ipvs { .. } => tools.extend([IPVSADM, MODPROBE, RMMOD]),
+        }
+        tools
+    }
+}
 
 /// Runs `ip ARGUMENTS -batch -` over the lines of `script`.
 pub(super) fn ip_batch(arguments: &[&str], script: &str) -> Result<(), Error> {
     let mut all = arguments.to_vec();
     all.extend(["-batch", "-"]);
-    run("ip", "iproute2", &all, script)
+    run(IP, &all, script)
 }
 
 /// Runs `ip ARGUMENTS`.
 pub(super) fn ip(arguments: &[&str]) -> Result<(), Error> {
-    run("ip", "iproute2", arguments, "")
+    run(IP, arguments, "")
 }
 
 /// Runs `nft -f -` over `script`.
 pub(super) fn nft(script: &str) -> Result<(), Error> {
-    run("nft", "nftables", &["-f", "-"], script)
+    run(NFT, &["-f", "-"], script)
 }
 
-fn run(program: &'static str, package: &'static str, arguments: &[&str], input: &str) -> Result<(), Error> {
+/// Runs `ipvsadm -R` over `script`, which adds to what is there.
+pub(super) fn ipvsadm(script: &str) -> Result<(), Error> {
+    run(IPVSADM, &["-R"], script)
+}
+
+/// Runs `modprobe ARGUMENTS`.
+pub(super) fn modprobe(arguments: &[&str]) -> Result<(), Error> {
+    run(MODPROBE, arguments, "")
+}
+
+/// Runs `rmmod MODULES`, and no `modprobe -r`: that would take along whatever nobody uses at the moment.
+pub(super) fn rmmod(modules: &[&str]) -> Result<(), Error> {
+    run(RMMOD, modules, "")
+}
+
+fn run(tool: Tool, arguments: &[&str], input: &str) -> Result<(), Error> {
+    let Tool { program, package } = tool;
     let command = format!("{program} {}", arguments.join(" "));
     let failed = |output: String| Error::Tool { command: command.clone(), output };
     let mut child = Command::new(program)

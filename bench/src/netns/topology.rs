@@ -3,9 +3,9 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use super::address::Links;
+use super::address::{BACKENDS, Link};
 use super::journal::{Journal, Record};
-use super::{Error, Family, Namespace, Shape, forwarding, tool};
+use super::{Error, Family, Kind, Namespace, Shape, forwarding, ipvs, settings, tool};
 
 /// `CAP_NET_ADMIN` and `CAP_SYS_ADMIN` in the masks of `/proc/PID/status` (linux/capability.h).
 const NEEDED_CAPABILITIES: u64 = 1 << 12 | 1 << 21;
@@ -29,24 +29,41 @@ impl Topology {
     /// Makes the topology around the network namespace of the calling thread, after removing what killed runs left.
     pub fn shaped(shape: Shape) -> Result<Self, Error> {
         check_permission()?;
-        let (journal, record, leftovers) = Journal::open()?;
+        let (journal, record, leftovers) = Journal::open(shape)?;
         // From here on, an error takes away what was made so far.
         let made = Made { journal, record, removed: false };
-        for name in [made.record.clients(), made.record.servers()] {
-            tool::ip(&["netns", "add", &name])?;
-        }
-        let clients = Namespace::open(&made.record.clients())?;
-        let servers = Namespace::open(&made.record.servers())?;
-        for namespace in [&clients, &servers] {
-            namespace.run(|| tune(shape.ip))??;
-        }
-        connect(&made.record, shape)?;
+        let clients = apart(&made.record.clients(), shape.ip)?;
+        attach(&clients, &made.record.to_clients(), &shape.to_clients(), shape.ip)?;
+        let servers = if shape.kind.serves_itself() {
+            Namespace::own("the gateway")?
+        } else {
+            let servers = apart(&made.record.servers(), shape.ip)?;
+            attach(&servers, &made.record.to_servers(), &shape.to_servers(), shape.ip)?;
+            servers
+        };
         tool::nft(&rules(&made.record.id))?;
-        if shape.nat {
-            tool::nft(&translation(&made.record, shape))?;
+        let topology = Self { clients, servers, shape, made, leftovers };
+        topology.arrange()?;
+        Ok(topology)
+    }
+
+    /// What the gateway does with what the clients send.
+    fn arrange(&self) -> Result<(), Error> {
+        let Self { shape, made: Made { record, .. }, .. } = self;
+        if matches!(shape.kind, Kind::Ipvs { .. }) {
+            ipvs::load()?;
         }
-        forwarding::on(shape.ip)?;
-        Ok(Self { clients, servers, shape, made, leftovers })
+        settings::set(*shape)?;
+        match shape.kind {
+            Kind::Host => return Ok(()),
+            Kind::Gateway { nat: false } => {}
+            Kind::Gateway { nat: true } => tool::nft(&translation(record, *shape))?,
+            Kind::Ipvs { .. } => {
+                take_in_service(record, *shape)?;
+                ipvs::serve(&record.id, *shape)?;
+            }
+        }
+        forwarding::on(shape.ip)
     }
 
     /// Where the connections start. It tracks nothing.
@@ -139,61 +156,61 @@ fn write(path: &str, value: &str) -> Result<(), Error> {
     fs::write(path, value).map_err(|error| Error::file(path, error))
 }
 
-fn connect(record: &Record, shape: Shape) -> Result<(), Error> {
-    let (clients, servers) = (record.clients(), record.servers());
-    let (to_clients, to_servers) = (record.to_clients(), record.to_servers());
-    let (version, nodad) = match shape.ip {
-        Family::Ipv4 => ("-4", ""),
-        Family::Ipv6 => ("-6", " nodad"),
-    };
+/// A namespace of this name, made as `ip netns` makes them.
+fn apart(name: &str, ip: Family) -> Result<Namespace, Error> {
+    tool::ip(&["netns", "add", name])?;
+    let namespace = Namespace::open(name)?;
+    namespace.run(|| tune(ip))??;
+    Ok(namespace)
+}
+
+/// Joins a namespace to the gateway, in which the link has this name.
+fn attach(namespace: &Namespace, name: &str, link: &Link, ip: Family) -> Result<(), Error> {
+    let there = namespace.name();
+    let (version, nodad) = version(ip);
+    let Link { gateway, other, prefix, behind } = link;
+    tool::ip(&["link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", there])?;
+    quiet(name, ip)?;
     tool::ip_batch(
-        &[],
+        &["-n", there, version],
         &format!(
-            "link add {to_clients} type veth peer name eth0 netns {clients}\n\
-             link add {to_servers} type veth peer name eth0 netns {servers}\n"
+            "link set lo up\n\
+             address add {other}/{prefix} dev eth0{nodad}\n\
+             link set eth0 up\n\
+             route add default via {gateway}\n\
+             route add local {behind} dev lo\n"
         ),
     )?;
-    quiet(&to_clients, shape.ip)?;
-    quiet(&to_servers, shape.ip)?;
-    let links = shape.links();
-    let Links { prefix, sources, backends, .. } = links;
-    for (namespace, address, gateway, local) in [
-        (&clients, links.clients, links.gateway_to_clients, sources),
-        (&servers, links.servers, links.gateway_to_servers, backends),
-    ] {
-        tool::ip_batch(
-            &["-n", namespace, version],
-            &format!(
-                "link set lo up\n\
-                 address add {address}/{prefix} dev eth0{nodad}\n\
-                 link set eth0 up\n\
-                 route add default via {gateway}\n\
-                 route add local {local} dev lo\n"
-            ),
-        )?;
-    }
     tool::ip_batch(
         &[version],
         &format!(
-            "address add {}/{prefix} dev {to_clients}{nodad}\n\
-             address add {}/{prefix} dev {to_servers}{nodad}\n\
-             link set {to_clients} up\n\
-             link set {to_servers} up\n\
-             route add {sources} via {}\n\
-             route add {backends} via {}\n",
-            links.gateway_to_clients, links.gateway_to_servers, links.clients, links.servers
+            "address add {gateway}/{prefix} dev {name}{nodad}\n\
+             link set {name} up\n\
+             route add {behind} via {other}\n"
         ),
     )
+}
+
+/// The option of `ip` for a family, and what an address is added with: no other host is asked whether it has it.
+fn version(ip: Family) -> (&'static str, &'static str) {
+    match ip {
+        Family::Ipv4 => ("-4", ""),
+        Family::Ipv6 => ("-6", " nodad"),
+    }
+}
+
+/// Gives the gateway the service's address: what comes to it is taken in. It goes with its link.
+fn take_in_service(record: &Record, shape: Shape) -> Result<(), Error> {
+    let (version, nodad) = version(shape.ip);
+    let (service, to_clients) = (shape.target(0).ip(), record.to_clients());
+    tool::ip_batch(&[version], &format!("address add {service} dev {to_clients}{nodad}\n"))
 }
 
 /// What is sent to the service goes to a backend that the kernel picks by source, and comes from the gateway.
 fn translation(record: &Record, shape: Shape) -> String {
     let (table, to_servers) = (&record.id, record.to_servers());
-    let family = match shape.ip {
-        Family::Ipv4 => "ip",
-        Family::Ipv6 => "ip6",
-    };
-    let (service, (first, last)) = (shape.target(0).ip(), shape.backends());
+    let (family, service, (first, last)) =
+        (shape.ip.nft(), shape.target(0).ip(), (shape.backend(1), shape.backend(BACKENDS)));
     format!(
         "table inet {table} {{\n\
          chain prerouting {{\n\

@@ -19,7 +19,7 @@ const LONGEST: Duration = Duration::from_hours(24);
 pub(super) struct Key {
     /// With the tables it stands in, such as `load.rate.peak`.
     pub name: &'static str,
-    /// The kinds of load that have it; all where empty.
+    /// The kinds of load, or of topology, that have it; all where empty.
     pub kinds: &'static [&'static str],
     /// What it may be.
     pub value: Value,
@@ -148,13 +148,29 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "Which IP all loads speak.",
     },
     Key {
-        name: "topology.nat",
+        name: "topology.kind",
         kinds: &[],
+        value: Value::Word(&["gateway", "host", "ipvs"]),
+        default: "\"gateway\"",
+        open: "",
+        meaning: "How what clients send reaches the servers; see below.",
+    },
+    Key {
+        name: "topology.nat",
+        kinds: &["gateway"],
         value: Value::Switch,
         default: "false",
         open: "",
         meaning: "Whether the gateway translates addresses: clients send to one address of the service, which nftables turns \
                   into one of 16 servers (DNAT), and servers see the gateway's address alone (masquerade).",
+    },
+    Key {
+        name: "topology.conntrack",
+        kinds: &["ipvs"],
+        value: Value::Switch,
+        default: "false",
+        open: "",
+        meaning: "The sysctl `net.ipv4.vs.conntrack`: whether conntrack keeps entries of what IPVS balances.",
     },
     Key {
         name: "load.kind",

@@ -36,7 +36,7 @@ pub use self::built_in::names;
 pub use self::errors::{Errors, Problem};
 pub use self::keys::reference;
 use crate::load::{self, Load};
-use crate::netns::{self, Shape, Topology};
+use crate::netns::{self, Shape, Tool, Topology};
 
 /// Most loads of a scenario.
 pub const MOST_LOADS: usize = 32;
@@ -138,6 +138,11 @@ impl Scenario {
     /// A scenario that comes with the program, or else that in a file.
     pub fn find(name_or_file: &str) -> Result<Self, Errors> {
         Self::built_in(name_or_file).unwrap_or_else(|| Self::load(Path::new(name_or_file)))
+    }
+
+    /// Programs that have to be installed for it.
+    pub fn tools(&self) -> Vec<Tool> {
+        self.shape.kind.tools()
     }
 
     /// Makes the topology that it asks for, around the network namespace of the calling thread.

@@ -11,7 +11,7 @@ use super::reader::{Reader, Section, found, number};
 use super::{MOST_LOADS, MOST_STARTS, Scenario};
 use crate::churn::{Connections, End, Pace};
 use crate::load::{Course, Load, Protocol, Rate, SplitMix64, Traffic};
-use crate::netns::{Family, Shape};
+use crate::netns::{Family, Kind, Shape};
 
 /// Reads a scenario; `file` stands for it in messages.
 pub(super) fn parse(file: &str, text: &str) -> Result<Scenario, Errors> {
@@ -32,7 +32,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Scenario, Errors> {
     let seed = reader.integer(&mut top, "seed").unwrap_or_default();
     let duration = reader.time(&mut top, "duration");
     let shape = topology(&mut reader, &mut top);
-    let loads = loads(&mut reader, &mut top, seed, duration);
+    let loads = loads(&mut reader, &mut top, seed, (duration, shape));
     reader.end(&top, "");
     let scenario = duration.zip(shape).zip(loads);
     let scenario = scenario.map(|((duration, shape), loads)| Scenario { name, about, seed, duration, shape, loads });
@@ -54,10 +54,16 @@ fn topology<'t>(reader: &mut Reader<'t>, top: &mut Section<'t>) -> Option<Shape>
     };
     let mut section = Section::new("topology", "topology".to_owned(), at, table);
     let ip = reader.word(&mut section, "ip");
-    let nat = reader.switch(&mut section, "nat");
-    reader.end(&section, "");
+    // Without it nothing can be said about the other keys.
+    let word = reader.word(&mut section, "kind")?;
+    let kind = match word {
+        "host" => Some(Kind::Host),
+        "ipvs" => reader.switch(&mut section, "conntrack").map(|conntrack| Kind::Ipvs { conntrack }),
+        _ => reader.switch(&mut section, "nat").map(|nat| Kind::Gateway { nat }),
+    };
+    reader.end(&section, word);
     let ip = if ip? == "ipv6" { Family::Ipv6 } else { Family::Ipv4 };
-    Some(Shape { ip, nat: nat? })
+    Some(Shape { ip, kind: kind? })
 }
 
 /// `None` where something was refused.
@@ -65,7 +71,7 @@ fn loads<'t>(
     reader: &mut Reader<'t>,
     top: &mut Section<'t>,
     seed: u64,
-    duration: Option<Duration>,
+    terms: (Option<Duration>, Option<Shape>),
 ) -> Option<Vec<Load>> {
     let tables = top.take("load");
     let at = tables.as_ref().map_or(top.at(), |tables| tables.span().start);
@@ -89,7 +95,7 @@ fn loads<'t>(
             continue;
         };
         let section = Section::new("load", shown, at, table);
-        match load(reader, section, number, seed, duration) {
+        match load(reader, section, number, seed, terms) {
             Some(load) => loads.push(load),
             None => whole = false,
         }
@@ -102,7 +108,7 @@ fn load<'t>(
     mut section: Section<'t>,
     number: u16,
     seed: u64,
-    whole: Option<Duration>,
+    (whole, shape): (Option<Duration>, Option<Shape>),
 ) -> Option<Load> {
     let (shown, at) = (section.shown().to_owned(), section.at());
     // Without its kind nothing can be said about the other keys.
@@ -129,6 +135,11 @@ fn load<'t>(
             packets(reader, &mut section, other, rate)
         }
     };
+    if let Some((traffic, shape)) = traffic.as_ref().zip(shape)
+        && let Err(why) = traffic.goes_with(shape.kind)
+    {
+        reader.refuse(shown.clone(), at, why.to_owned());
+    }
     if let Some(total) = traffic.as_ref().and_then(Traffic::rate).map(|rate| rate.total(duration)) {
         if total > MOST_STARTS {
             let message = format!("it would start {total:.0}; give a rate and a time with {MOST_STARTS} at most");

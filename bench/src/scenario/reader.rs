@@ -175,7 +175,8 @@ impl<'t> Reader<'t> {
             let message = match section.key(leaf) {
                 Some(key) if !key.kinds.is_empty() && !key.kinds.contains(&kind) => {
                     let kinds = key.kinds.iter().map(|kind| format!("\"{kind}\"")).collect::<Vec<_>>().join(", ");
-                    format!("is for loads of kind {kinds}, and this one is \"{kind}\"; remove it")
+                    let what = if section.path == "topology" { "topologies" } else { "loads" };
+                    format!("is for {what} of kind {kinds}, and this one is \"{kind}\"; remove it")
                 }
                 Some(_) => "does not go together with the other keys here; remove it".to_owned(),
                 None => unknown(section.path, leaf),

@@ -1,7 +1,7 @@
 use super::*;
 use crate::churn::{Connections, End, Pace};
 use crate::load::{Point, Protocol, Rate, Traffic};
-use crate::netns::Family;
+use crate::netns::{Family, Kind, Shape};
 
 fn problems(text: &str) -> Vec<String> {
     let errors = Scenario::parse("s.toml", text).expect_err("a scenario with problems");
@@ -86,7 +86,7 @@ fn every_key_is_taken() {
         "#,
     )
     .unwrap();
-    assert_eq!(scenario.shape, Shape { ip: Family::Ipv6, nat: true });
+    assert_eq!(scenario.shape, Shape { ip: Family::Ipv6, kind: Kind::Gateway { nat: true } });
     assert_eq!((&*scenario.name, &*scenario.about, scenario.seed), ("all", "everything", 7));
     let [ramp, closed, burst, others @ ..] = &scenario.loads[..] else { panic!("{scenario:?}") };
     let times = (ramp.start, ramp.course.duration, ramp.course.sources);
@@ -108,6 +108,18 @@ fn every_key_is_taken() {
     ];
     assert_eq!(others.iter().map(|load| &load.traffic).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
     assert_eq!(scenario.loads.iter().map(|load| load.course.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn every_kind_of_topology_is_taken() {
+    let kind = |topology: &str| {
+        let text = format!("duration = \"1s\"\ntopology = {{ {topology} }}\n[[load]]\nkind = \"tcp\"\nrate = 5");
+        Scenario::parse("s", &text).unwrap().shape.kind
+    };
+    assert_eq!(kind(""), Kind::Gateway { nat: false });
+    assert_eq!(kind("kind = \"host\""), Kind::Host);
+    assert_eq!(kind("kind = \"ipvs\""), Kind::Ipvs { conntrack: false });
+    assert_eq!(kind("kind = \"ipvs\", conntrack = true"), Kind::Ipvs { conntrack: true });
 }
 
 #[test]
@@ -195,9 +207,21 @@ fn what_is_missing_or_makes_no_sense_is_told() {
         shape,
         [
             "s.toml:2:20: topology.nat: give true or false; found 1",
-            "s.toml:2:23: topology.vip: unknown key; known here: ip, nat. Remove it",
+            "s.toml:2:23: topology.vip: unknown key; known here: ip, kind, nat, conntrack. Remove it",
         ]
     );
+    let shape =
+        |topology: &str, load: &str| problems(&format!("duration = \"1s\"\n{topology}\n[[load]]\n{load}\nrate = 5"));
+    assert_eq!(
+        shape("topology = { kind = \"host\", nat = true }", "kind = \"udp\""),
+        ["s.toml:2:29: topology.nat: is for topologies of kind \"gateway\", and this one is \"host\"; remove it"]
+    );
+    assert_eq!(
+        shape("topology.kind = \"lvs\"", "kind = \"udp\""),
+        ["s.toml:2:17: topology.kind: give one of \"gateway\", \"host\", \"ipvs\"; found \"lvs\""]
+    );
+    let silent = shape("topology.kind = \"host\"", "kind = \"syn\"\nanswered = false");
+    assert!(silent[0].starts_with("s.toml:3:1: load[1]: SYNs that a host does not answer"), "{silent:?}");
     assert!(problems("duration = ")[0].starts_with("s.toml:1:12: not TOML: "), "{:?}", problems("duration = "));
 }
 

@@ -53,7 +53,7 @@ pub struct Arguments {
 /// Sets up, builds, boots, and passes the bench's output and exit code through.
 pub fn run(arguments: &Arguments) -> Result<u8> {
     let programs = build::release_with_png()?;
-    // Wrong names and files are told before anything boots; the answer is how long it lasts.
+    // Wrong names and files are told before anything boots; the answer is how long it lasts, and what it needs.
     let check = Command::new(&programs.bench)
         .arg("contest")
         .args(words(arguments)?)
@@ -65,8 +65,13 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     if !check.status.success() {
         return Ok(check.status.code().and_then(|code| code.try_into().ok()).unwrap_or(1));
     }
-    let seconds: u32 = String::from_utf8_lossy(&check.stdout).trim().parse().context("the bench told no time")?;
+    let answer = String::from_utf8_lossy(&check.stdout);
+    let (seconds, tools) = answer.split_once('\n').context("the bench told no time")?;
+    let seconds: u32 = seconds.parse().context("the bench told no time")?;
     let mut pieces = setup::for_guest_programs();
+    if tools.lines().any(|program| setup::BALANCERS.has(program)) {
+        pieces.extend(setup::for_balancers());
+    }
     pieces.extend(setup::for_guest(arguments.kernel));
     setup::ensure(&pieces, setup::Say::Fetched)?;
     if arguments.against.as_ref().is_none_or(|against| against.split(',').any(|name| name.trim() == "bpftune"))

@@ -39,6 +39,9 @@ pub const GUEST_TOOLS: Tools = Tools {
     ],
 };
 
+/// What gateways balance with.
+pub const BALANCERS: Tools = Tools { name: "balancers", tools: &[Tool { program: "ipvsadm", package: "ipvsadm" }] };
+
 /// What the guard's price is compared with; nothing else needs it.
 pub const BENCH_TOOLS: Tools =
     Tools { name: "tracing tool", tools: &[Tool { program: "bpftrace", package: "bpftrace" }] };
@@ -54,6 +57,11 @@ pub const IMAGE_TOOLS: Tools =
     Tools { name: "image builder", tools: &[Tool { program: "buildah", package: "buildah" }] };
 
 impl Tools {
+    /// Whether the program is one of these.
+    pub fn has(&self, program: &str) -> bool {
+        self.tools.iter().any(|tool| tool.program == program)
+    }
+
     fn missing(&self) -> impl Iterator<Item = &'static Tool> {
         self.tools.iter().filter(|tool| process::find_program(tool.program).is_none())
     }

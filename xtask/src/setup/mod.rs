@@ -23,7 +23,7 @@ mod tools;
 
 pub use bpftune::root as bpftune_root;
 pub use busybox::path as busybox;
-pub use host::{BENCH_TOOLS, DEPLOY_TOOLS, GUEST_TOOLS, IMAGE_TOOLS, QEMU};
+pub use host::{BALANCERS, BENCH_TOOLS, DEPLOY_TOOLS, GUEST_TOOLS, IMAGE_TOOLS, QEMU};
 pub use kernel::Series;
 pub use manifests::validator as manifest_validator;
 pub use rust_src::library as rust_library;
@@ -83,6 +83,11 @@ pub fn for_guests(all: &[Series]) -> Vec<Box<dyn Piece>> {
 /// What the programs that run in guests call: namespaces, rules, table dumps.
 pub fn for_guest_programs() -> Vec<Box<dyn Piece>> {
     vec![Box::new(GUEST_TOOLS)]
+}
+
+/// What scenarios of some kinds run through, and are loaded with. Not part of `setup`.
+pub fn for_balancers() -> Vec<Box<dyn Piece>> {
+    vec![Box::new(BALANCERS)]
 }
 
 /// What `cargo xtask bench` compares the guard with. Not part of `setup`: it is large, and no other verb calls it.

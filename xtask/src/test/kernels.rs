@@ -52,7 +52,9 @@ const ALONE: [&str; 2] = [LOCKDOWN, LEAK];
 const LOCKDOWN: &str = "lockdown::";
 const LEAK: &str = "leak::";
 /// Tests of minutes each, on [`WHOLE`] with `--all` only, each group in a guest of its own: CI has 45 minutes for everything.
-pub const LONG: [&str; 3] = ["flood::", "scenarios::", "timeouts::"];
+pub const LONG: [&str; 4] = ["flood::", "scenarios::", "timeouts::", BALANCERS];
+/// These are of [`NAMESPACES`], the others of [`GUARD`].
+const BALANCERS: &str = "balancers::";
 /// Tests of the kernel half.
 const KERNEL_HALF: [&str; 9] = [
     "hooks::",
@@ -83,7 +85,10 @@ pub fn runs(scope: Scope) -> Vec<Run> {
         let alone = (scope == Scope::All).then(|| alone(kernel));
         [run(kernel, GUARD, only.clone())].into_iter().chain(alone.into_iter().flatten())
     });
-    let long = LONG.into_iter().filter(|_| scope == Scope::All).map(|tests| run(WHOLE, GUARD, vec![tests]));
+    let long = LONG.into_iter().filter(|_| scope == Scope::All).map(|tests| {
+        let program = if tests == BALANCERS { NAMESPACES } else { GUARD };
+        run(WHOLE, program, vec![tests])
+    });
     let mut runs: Vec<Run> = whole.into_iter().chain(long).chain(alone(WHOLE)).chain(others).collect();
     for run in runs.iter_mut().filter(|run| run.only == [LEAK]) {
         run.rounds = Some(if scope == Scope::All && run.kernel == WHOLE { MANY } else { FEW });
@@ -165,10 +170,12 @@ mod tests {
             }
             let whole: Vec<&Run> = runs.iter().filter(|run| (run.kernel, run.program) == (WHOLE, GUARD)).collect();
             assert!(whole[0].only.is_empty());
-            let long = if scope == Scope::All { &LONG[..] } else { &[] };
+            let long: Vec<&str> = LONG.into_iter().filter(|tests| scope == Scope::All && *tests != BALANCERS).collect();
+            let balancers = runs.iter().any(|run| run.program == NAMESPACES && run.only == [BALANCERS]);
+            assert_eq!(balancers, scope == Scope::All);
             assert_eq!(
                 whole[1..].iter().flat_map(|run| &run.only).copied().collect::<Vec<_>>(),
-                [long, &ALONE].concat()
+                [&long[..], &ALONE].concat()
             );
             let rounds = runs.iter().filter_map(|run| run.rounds).collect::<Vec<_>>();
             assert_eq!(rounds, if scope == Scope::All { vec![MANY, FEW, FEW, FEW] } else { vec![FEW] });

@@ -26,6 +26,7 @@ pub fn run(scope: Scope) -> Result<u8> {
     let mut pieces = setup::for_build();
     pieces.extend(setup::for_guests(setup::Series::all()));
     pieces.extend(setup::for_guest_programs());
+    pieces.extend(setup::for_balancers());
     pieces.extend(setup::for_image());
     pieces.extend(setup::for_deploy());
     pieces.extend(setup::for_deny());

@@ -71,7 +71,7 @@ pub(super) fn run(
     let shape = topology.shape();
     let port = SINK_PORT.saturating_add(course.number);
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let sink = topology.servers().run(|| socket::open(shape.any(port)))?.context("the servers' socket")?;
+    let sink = topology.servers().run(|| socket::open(shape.listen(port)))?.context("the servers' socket")?;
     runtime.block_on(async {
         let mut schedule = Schedule::begin(rate, course);
         let shared = Rc::new(Shared {

@@ -1,6 +1,8 @@
 //! The topology and the loads on a real kernel. Each test has a network namespace of its own as the gateway.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic is how a test fails")]
 
+mod balancers;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -191,11 +193,37 @@ fn the_next_run_removes_what_a_killed_one_left() {
     });
 }
 
+/// What IPVS has of itself: its module, and the services of this namespace.
+fn ipvs() -> (bool, usize) {
+    let services = fs::read_to_string("/proc/thread-self/net/ip_vs").unwrap_or_default();
+    (fs::exists("/sys/module/ip_vs").unwrap(), services.lines().filter(|line| line.contains("FWM")).count())
+}
+
+#[test]
+fn the_next_run_removes_the_service_of_a_killed_one_and_unloads_its_module() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("long.toml");
+    let topology = "topology = { kind = \"ipvs\", conntrack = true }";
+    fs::write(&file, format!("duration = \"10m\"\n{topology}\n[[load]]\nkind = \"tcp\"\nrate = 50")).unwrap();
+    in_gateway(|| {
+        let state = || (ip_forward(), rules(), links().lines().count(), ipvs());
+        let before = state();
+        let mut child = start_program(&["run", "--scenario", file.to_str().unwrap()]);
+        assert_eq!(ipvs(), (true, 1));
+        signal(&child, Signal::SIGKILL);
+        child.wait().unwrap();
+        assert_eq!((namespaces_of(&child), ipvs()), (2, (true, 1)));
+        Topology::create().unwrap().remove().unwrap();
+        assert_eq!((namespaces_of(&child), state()), (0, before));
+    });
+}
+
 /// Runs a scenario in a gateway of its own and hands its outcome, and what conntrack lists then, to `judge`.
 fn run(text: &str, judge: impl FnOnce(&Scenario, &Outcome, &[String]) + Send) {
     let scenario = Scenario::parse("test", text).unwrap();
     in_gateway(|| {
-        let before = (ip_forward(), ipv6_forwarding(), links().lines().count(), rules());
+        let state = || (ip_forward(), ipv6_forwarding(), links().lines().count(), rules(), ipvs());
+        let before = state();
         let topology = scenario.topology().unwrap();
         // A slow guest must not lose entries before they are counted.
         for timeout in ["tcp_timeout_close", "tcp_timeout_syn_recv", "udp_timeout"] {
@@ -212,7 +240,7 @@ fn run(text: &str, judge: impl FnOnce(&Scenario, &Outcome, &[String]) + Send) {
         let listed = String::from_utf8(listed.stdout).unwrap();
         judge(&scenario, &outcome, &listed.lines().map(str::to_owned).collect::<Vec<_>>());
         topology.remove().unwrap();
-        assert_eq!((ip_forward(), ipv6_forwarding(), links().lines().count(), rules()), before);
+        assert_eq!(state(), before);
     });
 }
 
@@ -390,5 +418,20 @@ fn every_kind_of_load_speaks_ipv6() {
         assert_eq!(entries.len() as u64, outcome.all.made);
         assert_eq!(in_state(entries, "TIME_WAIT"), outcome.loads[0].outcome.made);
         assert_eq!(in_state(entries, "SYN_SENT"), outcome.loads[2].outcome.made);
+    });
+}
+
+#[test]
+fn a_host_tracks_what_comes_in_to_its_own_servers() {
+    let text = "duration = \"3s\"\ntopology.kind = \"host\"\n[[load]]\nkind = \"tcp\"\nrate = 50\n\
+                [[load]]\nkind = \"dns\"\nrate = 50\n[[load]]\nkind = \"syn\"\nrate = 20\n\
+                [[load]]\nkind = \"scan\"\nrate = 20\nprotocol = \"udp\"";
+    run(text, |_, outcome, entries| {
+        assert_eq!(outcome.all.failures(), 0, "{:?}", outcome.all.failed);
+        near(outcome.all.made, 3.0 * 140.0);
+        assert_eq!(entries.len() as u64, outcome.all.made, "{entries:?}");
+        assert!(entries.iter().all(|entry| entry.contains("dst=198.18.0.1 ")), "{entries:?}");
+        assert_eq!(in_state(entries, "TIME_WAIT"), outcome.loads[0].outcome.made);
+        assert_eq!(in_state(entries, "SYN_RECV"), outcome.loads[2].outcome.made);
     });
 }

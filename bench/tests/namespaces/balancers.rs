@@ -1,0 +1,37 @@
+//! Balancers in the gateway's place.
+
+use std::collections::BTreeSet;
+
+use super::{ipvs, near, run};
+
+/// How many of the servers took part.
+fn servers(entries: &[String]) -> usize {
+    let servers = entries.iter().filter_map(|entry| entry.split(" src=").nth(2)?.split(' ').next());
+    let ours = |server: &&str| server.starts_with("198.18.64.") || server.starts_with("2001:2:0:5:");
+    servers.filter(ours).collect::<BTreeSet<_>>().len()
+}
+
+#[test]
+fn ipvs_balances_over_all_servers_and_its_connections_are_entries_only_where_it_is_asked() {
+    for (ip, conntrack, service) in
+        [("ipv4", true, "dst=198.18.0.9 "), ("ipv4", false, ""), ("ipv6", true, "dst=2001:2:0:4::1 ")]
+    {
+        let text = format!(
+            "duration = \"3s\"\ntopology = {{ ip = \"{ip}\", kind = \"ipvs\", conntrack = {conntrack} }}\n\
+             [[load]]\nkind = \"tcp\"\nrate = 50\n[[load]]\nkind = \"udp\"\nrate = 50\n\
+             [[load]]\nkind = \"syn\"\nanswered = false\nrate = 20"
+        );
+        run(&text, |_, outcome, entries| {
+            assert_eq!(outcome.all.failures(), 0, "{:?}", outcome.all.failed);
+            near(outcome.all.made, 3.0 * 120.0);
+            assert_eq!(ipvs(), (true, 1));
+            if conntrack {
+                assert_eq!(entries.len() as u64, outcome.all.made, "{entries:?}");
+                assert!(entries.iter().all(|entry| entry.contains(service)), "{entries:?}");
+                assert_eq!(servers(entries), 16, "{entries:?}");
+            } else {
+                assert_eq!(entries, [""; 0]);
+            }
+        });
+    }
+}
