@@ -6,12 +6,14 @@ use crate::table::{Table, grouped, short};
 use crate::watch::Observed;
 
 /// Causes of failed connections, in the order in which they are shown; one that never came has no row.
-const FAILURES: [Failure; 10] = [
+const FAILURES: [Failure; 12] = [
     Failure::ConnectTimeout,
+    Failure::ConnectFailed,
     Failure::Refused,
     Failure::Reset,
     Failure::Unreachable,
     Failure::RequestTimeout,
+    Failure::ErrorStatus,
     Failure::ShortReply,
     Failure::Unanswered,
     Failure::TooMany,

@@ -11,6 +11,8 @@ pub mod conntrack;
 pub mod load;
 pub mod netns;
 mod packet;
+mod ports;
+pub mod processes;
 pub mod scenario;
 pub mod syn;
 pub mod udp;

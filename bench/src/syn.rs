@@ -6,13 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::netns::{MAX_SOURCES, Shape, Topology};
+use crate::netns::{Kind, MAX_SOURCES, Shape, Topology};
 use crate::packet::{self, RawSocket};
+use crate::ports;
 
-/// Where nobody answers: the servers drop what comes there. Other loads use the port two further on for each.
-const SILENT: u16 = 7;
-/// Where the servers answer; the clients drop what comes from there, as an address does that is not the sender's.
-const ANSWERED: u16 = 8;
 /// First source port, and how many there are.
 const FIRST_PORT: u16 = 20_000;
 const PORTS: u64 = 40_000;
@@ -43,10 +40,13 @@ impl Syns {
     /// From so many addresses; `load` is the number of the load that they are, for a port of its own.
     pub(crate) fn open(topology: &Topology, answered: bool, sources: u32, load: u16) -> Result<Self> {
         let shape = topology.shape();
-        let port = if answered { ANSWERED } else { SILENT }.saturating_add(load.saturating_mul(2));
+        let port = if answered { ports::syn(load) } else { ports::silent(load) };
         let listener = if answered {
             topology.clients().rules(&dropping(&format!("tcp sport {port}")))?;
-            Some(topology.servers().run(|| TcpListener::bind(shape.listen(port)))?.context("the server")?)
+            // haproxy listens there by itself.
+            let listen = || TcpListener::bind(shape.listen(port));
+            let ours = shape.kind != Kind::Haproxy;
+            ours.then(|| topology.servers().run(listen)?.context("the server")).transpose()?
         } else {
             topology.servers().rules(&dropping(&format!("tcp dport {port}")))?;
             None

@@ -184,8 +184,9 @@ async fn end(shared: &Shared, mut stream: TcpStream) {
     match shared.end {
         End::Close => sleep_until(over).await,
         End::Reset => {
-            sleep_until(over).await;
+            // First: it is closed with a reset then also where the load ends before the task does.
             let _ = setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+            sleep_until(over).await;
         }
         End::HalfClosed => {
             let _ = stream.shutdown().await;

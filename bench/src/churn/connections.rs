@@ -8,13 +8,11 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
-use super::server::Server;
+use super::server::{Server, Service};
 use super::{MAX_IN_FLIGHT, REQUEST_BYTES, client};
 use crate::load::{Course, Outcome, Progress, Rate};
 use crate::netns::Topology;
-
-/// Where the first load's server listens.
-const FIRST_PORT: u16 = 8080;
+use crate::ports;
 
 /// Whole TCP connections: connect, request, reply, and an end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -87,8 +85,8 @@ impl Connections {
         progress: &Arc<Progress>,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
-        let port = FIRST_PORT.saturating_add(course.number);
-        let server = Server::start(topology, port).context("the server")?;
+        let port = ports::TCP.saturating_add(course.number);
+        let server = Server::start(topology, port, Service::Churn).context("the server")?;
         let shape = topology.shape();
         let run = || client::run(self, course, shape, port, progress, stop);
         let outcome = topology.clients().run(run)?.context("the clients")?;

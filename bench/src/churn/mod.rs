@@ -16,6 +16,7 @@ use serde::Serialize;
 
 pub(crate) use self::connections::raise_file_limit;
 pub use self::connections::{Connections, End, Pace};
+pub(crate) use self::server::{Server, Service};
 use crate::load::Course;
 pub use crate::load::{Distribution, Failure, Outcome, Progress, Rate};
 use crate::netns::{MAX_SOURCES, Topology};

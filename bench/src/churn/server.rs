@@ -14,22 +14,32 @@ use tokio::time::{sleep, timeout};
 
 use super::connections::Manner;
 use super::{CONNECT_TIMEOUT, REPLY_BYTES, REQUEST_BYTES, REQUEST_TIMEOUT};
+use crate::load::answer_http;
 use crate::netns::{Error, Topology};
+
+/// What is answered to those who connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Requests of this program's own clients.
+    Churn,
+    /// Requests of HTTP.
+    Http,
+}
 
 /// The server on its own thread; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     stop: oneshot::Sender<()>,
     thread: JoinHandle<Result<Result<()>, Error>>,
 }
 
 impl Server {
     /// Starts the server and returns once it listens.
-    pub fn start(topology: &Topology, port: u16) -> Result<Self> {
+    pub fn start(topology: &Topology, port: u16, service: Service) -> Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let (listens, ready) = mpsc::channel();
         let address = topology.shape().listen(port);
-        let thread = topology.servers().spawn("churn-server", move || serve(address, &listens, stopped))?;
+        let thread = topology.servers().spawn("churn-server", move || serve(address, service, &listens, stopped))?;
         if ready.recv().is_err() {
             // Its end says why.
             join(thread)?;
@@ -49,7 +59,12 @@ fn join(thread: JoinHandle<Result<Result<()>, Error>>) -> Result<()> {
     thread.join().map_err(|_| anyhow!("panicked"))??
 }
 
-fn serve(address: SocketAddr, listens: &mpsc::Sender<()>, stopped: oneshot::Receiver<()>) -> Result<()> {
+fn serve(
+    address: SocketAddr,
+    service: Service,
+    listens: &mpsc::Sender<()>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -60,18 +75,21 @@ fn serve(address: SocketAddr, listens: &mpsc::Sender<()>, stopped: oneshot::Rece
         // Nobody waits for it only where the caller is gone.
         let _ = listens.send(());
         tokio::select! {
-            outcome = accept(listener) => outcome,
+            outcome = accept(listener, service) => outcome,
             _ = stopped => Ok(()),
         }
     })
 }
 
-async fn accept(listener: TcpListener) -> Result<()> {
+async fn accept(listener: TcpListener, service: Service) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await.context("cannot accept connections")?;
         tokio::task::spawn_local(async move {
             // Only the client's side of a connection is counted, and it sees every failure of this one.
-            let _ = serve_one(stream).await;
+            let _ = match service {
+                Service::Churn => serve_one(stream).await,
+                Service::Http => answer_http(stream).await,
+            };
         });
     }
 }

@@ -7,6 +7,7 @@ mod packets;
 mod progress;
 mod rate;
 mod schedule;
+mod wrk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,8 +25,9 @@ pub use self::packets::Protocol;
 pub use self::progress::Progress;
 pub use self::rate::{Point, Rate};
 pub(crate) use self::schedule::{Schedule, wait_until};
+pub(crate) use self::wrk::answer as answer_http;
 use crate::churn::Connections;
-use crate::netns::{Kind, Topology};
+use crate::netns::{Kind, Tool, Topology};
 
 /// How often a waiting load looks whether it is to stop.
 pub(crate) const STOP_CHECK: Duration = Duration::from_millis(100);
@@ -91,6 +93,11 @@ pub enum Traffic {
         /// What they are.
         protocol: Protocol,
     },
+    /// What the program wrk sends: requests over HTTP, each on a connection of its own.
+    Wrk {
+        /// Connections at a time: a closed loop.
+        clients: u32,
+    },
 }
 
 impl Traffic {
@@ -101,18 +108,27 @@ impl Traffic {
             Self::Udp { rate, .. } | Self::Dns { rate, .. } | Self::Syn { rate, .. } | Self::Scan { rate, .. } => {
                 Some(rate)
             }
+            Self::Wrk { .. } => None,
         }
     }
 
     /// Why it cannot be sent through a topology of this kind, and the way out.
     pub(crate) fn goes_with(&self, kind: Kind) -> Result<(), &'static str> {
         match (kind, self) {
-            (Kind::Host, Self::Syn { answered: false, .. }) => Err(
+            (Kind::Host | Kind::Haproxy, Self::Syn { answered: false, .. }) => Err(
                 "SYNs that a host does not answer make no entries in its own table; remove `answered`, or let `topology.kind` \
                  be another",
             ),
+            (Kind::Haproxy, Self::Udp { .. } | Self::Dns { .. }) => {
+                Err("haproxy balances TCP alone; remove the load, or let `topology.kind` be another")
+            }
             _ => Ok(()),
         }
+    }
+
+    /// The program that has to be installed for it.
+    pub(crate) fn tool(&self) -> Option<Tool> {
+        matches!(self, Self::Wrk { .. }).then_some(wrk::WRK)
     }
 
     /// What may be open at a time, each with a file on both sides.
@@ -121,6 +137,7 @@ impl Traffic {
             Self::Tcp(connections) => connections.most_open(),
             Self::Udp { .. } | Self::Dns { .. } => datagrams::MOST_SOCKETS,
             Self::Syn { .. } | Self::Scan { .. } => 1,
+            Self::Wrk { clients } => (*clients).into(),
         }
     }
 }
@@ -143,6 +160,7 @@ impl Load {
             }
             Traffic::Syn { rate, answered } => packets::flood(rate, *answered, course, topology, progress, stop),
             Traffic::Scan { rate, protocol } => packets::scan(rate, *protocol, course, topology, progress, stop),
+            Traffic::Wrk { clients } => wrk::run(*clients, course, topology, progress, stop),
         }
     }
 }

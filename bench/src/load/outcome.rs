@@ -16,6 +16,8 @@ use serde::{Serialize, Serializer};
 pub enum Failure {
     /// No answer to the SYN within [`CONNECT_TIMEOUT`](crate::churn::CONNECT_TIMEOUT).
     ConnectTimeout,
+    /// It could not be connected; the program that tried does not tell why.
+    ConnectFailed,
     /// The SYN was answered by a reset.
     Refused,
     /// The connection was reset after it stood.
@@ -24,6 +26,8 @@ pub enum Failure {
     Unreachable,
     /// Connected, but the whole reply did not come within [`REQUEST_TIMEOUT`](crate::churn::REQUEST_TIMEOUT).
     RequestTimeout,
+    /// The answer was an error of HTTP, as a balancer gives that reaches no server.
+    ErrorStatus,
     /// The server closed before the whole reply had come.
     ShortReply,
     /// As many connections as may be were open: not tried.
@@ -41,10 +45,12 @@ impl Failure {
     pub fn words(self) -> &'static str {
         match self {
             Self::ConnectTimeout => "connect timed out",
+            Self::ConnectFailed => "connect failed",
             Self::Refused => "refused",
             Self::Reset => "reset",
             Self::Unreachable => "unreachable",
             Self::RequestTimeout => "request timed out",
+            Self::ErrorStatus => "error status",
             Self::ShortReply => "reply cut short",
             Self::TooMany => "too many open",
             Self::TooLate => "started too late",
@@ -155,6 +161,10 @@ impl Distribution {
 
     pub(crate) fn record(&mut self, duration: Duration) {
         self.0.saturating_record(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn record_many(&mut self, duration: Duration, count: u64) {
+        self.0.saturating_record_n(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), count);
     }
 
     fn merge(&mut self, other: &Self) -> Result<()> {

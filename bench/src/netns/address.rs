@@ -39,6 +39,8 @@ pub enum Kind {
         /// `net.ipv4.vs.conntrack`: whether conntrack keeps entries of these connections.
         conntrack: bool,
     },
+    /// haproxy takes in the connections and makes others to one of [`BACKENDS`] servers in turn: two entries for each.
+    Haproxy,
 }
 
 impl Default for Kind {
@@ -101,8 +103,8 @@ impl Shape {
         let address = match (self.kind, self.ip) {
             (Kind::Gateway { nat: false }, _) => self.to_servers().other,
             (Kind::Host, _) => self.to_clients().gateway,
-            (Kind::Gateway { nat: true } | Kind::Ipvs { .. }, Family::Ipv4) => SERVICE.into(),
-            (Kind::Gateway { nat: true } | Kind::Ipvs { .. }, Family::Ipv6) => SERVICE_V6.into(),
+            (Kind::Gateway { nat: true } | Kind::Ipvs { .. } | Kind::Haproxy, Family::Ipv4) => SERVICE.into(),
+            (Kind::Gateway { nat: true } | Kind::Ipvs { .. } | Kind::Haproxy, Family::Ipv6) => SERVICE_V6.into(),
         };
         (address, port).into()
     }
@@ -122,6 +124,7 @@ impl Shape {
             Kind::Gateway { nat: false } => "",
             Kind::Gateway { nat: true } => " with NAT",
             Kind::Host => " to the host itself",
+            Kind::Haproxy => " through haproxy",
             Kind::Ipvs { conntrack: true } => " through IPVS with conntrack",
             Kind::Ipvs { conntrack: false } => " through IPVS without conntrack",
         };

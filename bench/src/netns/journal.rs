@@ -6,7 +6,9 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
@@ -15,9 +17,14 @@ use super::forwarding::Forwarding;
 use super::ipvs::Ipvs;
 use super::settings::Settings;
 use super::{Error, Kind, Shape, tool};
+use crate::processes;
 
 /// Gone after a reboot, like all that the files name.
 const DIRECTORY: &str = "/run/conntrack-guard-bench";
+/// Files of the programs that runs start.
+const FILES: &str = "/run/conntrack-guard-bench-files";
+/// Those programs end at once when they are asked to; they are killed otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Topologies that this process has made.
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
@@ -72,8 +79,20 @@ impl Record {
         format!("{}s", self.id)
     }
 
-    /// Removes what this record names, as far as it is there: the namespaces, and in the gateway, if the caller still is in
-    /// it, the links, the rules and whether it forwards. Goes on after an error and returns the first.
+    /// Makes what `command` starts known as this run's.
+    pub fn mark(&self, command: &mut Command) {
+        processes::mark(command, &self.id);
+    }
+
+    /// The folder for their files, made if it is not there.
+    pub fn folder(&self) -> Result<PathBuf, Error> {
+        let folder = Path::new(FILES).join(&self.id);
+        fs::create_dir_all(&folder).map_err(|error| Error::file(&folder, error))?;
+        Ok(folder)
+    }
+
+    /// Removes what this record names, as far as it is there: programs, namespaces, and in the gateway, if the caller still is in
+    /// it, the links, the rules, the service and whether it forwards. Goes on after an error and returns the first.
     pub fn remove(&self) -> Result<(), Error> {
         let mut first = Ok(());
         let mut note = |outcome: Result<(), Error>| {
@@ -82,6 +101,8 @@ impl Record {
             }
         };
         let in_gateway = gateway()? == self.gateway;
+        // First: they would be in the way of what they use.
+        note(processes::end(&self.id, PATIENCE).map_err(|error| Error::file("/proc", error)));
         if in_gateway {
             // A link goes with its namespace, but later, by a worker of the kernel; its routes would be in the next run's way.
             let links = "/proc/thread-self/net/dev";
@@ -105,6 +126,10 @@ impl Record {
             }
             note(self.settings.write());
             note(self.forwarding.write());
+        }
+        let files = Path::new(FILES).join(&self.id);
+        if files.exists() {
+            note(fs::remove_dir_all(&files).map_err(|error| Error::file(&files, error)));
         }
         first
     }

@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod forwarding;
+mod haproxy;
 mod ipvs;
 mod journal;
 mod namespace;

@@ -55,7 +55,7 @@ pub(super) fn set(shape: Shape) -> Result<(), Error> {
 fn wanted(shape: Shape) -> Vec<(&'static str, &'static str)> {
     match shape.kind {
         Kind::Gateway { .. } => Vec::new(),
-        Kind::Host => vec![TIME_WAIT],
+        Kind::Host | Kind::Haproxy => vec![TIME_WAIT],
         Kind::Ipvs { conntrack } => vec![(VS_CONNTRACK, if conntrack { "1" } else { "0" })],
     }
 }

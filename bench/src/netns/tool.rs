@@ -1,9 +1,10 @@
 //! Runs `ip`, `nft` and the like. Most take a script on their standard input: one process for many lines, since starting a
 //! program in an emulated guest takes longer than what it then does.
 
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::{Command, Stdio};
 
+use super::haproxy::HAPROXY;
 use super::{Error, Kind};
 
 /// A program that has to be installed.
@@ -13,6 +14,14 @@ pub struct Tool {
     pub program: &'static str,
     /// The Debian package that has it.
     pub package: &'static str,
+}
+
+impl Tool {
+    /// What to say where it could not be started because it is not there.
+    pub(crate) fn missing(self, error: &io::Error) -> Option<Error> {
+        let Self { program, package } = self;
+        (error.kind() == ErrorKind::NotFound).then_some(Error::NoTool { program, package })
+    }
 }
 
 const IP: Tool = Tool { program: "ip", package: "iproute2" };
@@ -27,6 +36,7 @@ impl Kind {
         let mut tools = vec![IP, NFT];
         match self {
             Self::Gateway { .. } | Self::Host => {}
+            Self::Haproxy => tools.push(HAPROXY),
             Self::Ipvs { .. } => tools.extend([IPVSADM, MODPROBE, RMMOD]),
         }
         tools
@@ -66,7 +76,7 @@ pub(super) fn rmmod(modules: &[&str]) -> Result<(), Error> {
 }
 
 fn run(tool: Tool, arguments: &[&str], input: &str) -> Result<(), Error> {
-    let Tool { program, package } = tool;
+    let program = tool.program;
     let command = format!("{program} {}", arguments.join(" "));
     let failed = |output: String| Error::Tool { command: command.clone(), output };
     let mut child = Command::new(program)
@@ -75,10 +85,7 @@ fn run(tool: Tool, arguments: &[&str], input: &str) -> Result<(), Error> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::NoTool { program, package },
-            _ => failed(error.to_string()),
-        })?;
+        .map_err(|error| tool.missing(&error).unwrap_or_else(|| failed(error.to_string())))?;
     if let Some(mut stdin) = child.stdin.take() {
         // A program that stopped reading has said why on its standard error; the exit status tells.
         let _ = stdin.write_all(input.as_bytes());

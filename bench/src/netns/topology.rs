@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::process::{Child, Command};
 
 use super::address::{BACKENDS, Link};
 use super::journal::{Journal, Record};
-use super::{Error, Family, Kind, Namespace, Shape, forwarding, ipvs, settings, tool};
+use super::{Error, Family, Kind, Namespace, Shape, forwarding, haproxy, ipvs, settings, tool};
 
 /// `CAP_NET_ADMIN` and `CAP_SYS_ADMIN` in the masks of `/proc/PID/status` (linux/capability.h).
 const NEEDED_CAPABILITIES: u64 = 1 << 12 | 1 << 21;
@@ -31,7 +33,7 @@ impl Topology {
         check_permission()?;
         let (journal, record, leftovers) = Journal::open(shape)?;
         // From here on, an error takes away what was made so far.
-        let made = Made { journal, record, removed: false };
+        let made = Made { journal, record, haproxy: None, removed: false };
         let clients = apart(&made.record.clients(), shape.ip)?;
         attach(&clients, &made.record.to_clients(), &shape.to_clients(), shape.ip)?;
         let servers = if shape.kind.serves_itself() {
@@ -42,20 +44,26 @@ impl Topology {
             servers
         };
         tool::nft(&rules(&made.record.id))?;
-        let topology = Self { clients, servers, shape, made, leftovers };
+        let mut topology = Self { clients, servers, shape, made, leftovers };
         topology.arrange()?;
         Ok(topology)
     }
 
     /// What the gateway does with what the clients send.
-    fn arrange(&self) -> Result<(), Error> {
-        let Self { shape, made: Made { record, .. }, .. } = self;
+    fn arrange(&mut self) -> Result<(), Error> {
+        let Self { shape, made: Made { record, haproxy, .. }, .. } = self;
         if matches!(shape.kind, Kind::Ipvs { .. }) {
             ipvs::load()?;
         }
         settings::set(*shape)?;
         match shape.kind {
+            // What is taken in is not forwarded.
             Kind::Host => return Ok(()),
+            Kind::Haproxy => {
+                take_in_service(record, *shape)?;
+                *haproxy = Some(haproxy::start(*shape, &record.folder()?, |command| record.mark(command))?);
+                return Ok(());
+            }
             Kind::Gateway { nat: false } => {}
             Kind::Gateway { nat: true } => tool::nft(&translation(record, *shape))?,
             Kind::Ipvs { .. } => {
@@ -81,6 +89,16 @@ impl Topology {
         self.shape
     }
 
+    /// A folder for files of programs that are part of the run. It goes with it.
+    pub(crate) fn folder(&self) -> Result<PathBuf, Error> {
+        self.made.record.folder()
+    }
+
+    /// Makes what `command` starts known as part of the run, which does not survive it.
+    pub(crate) fn mark(&self, command: &mut Command) {
+        self.made.record.mark(command);
+    }
+
     /// One line about each killed run whose leftovers were found: what was removed, or how to.
     pub fn leftovers(&self) -> &[String] {
         &self.leftovers
@@ -97,6 +115,8 @@ impl Topology {
 struct Made {
     record: Record,
     journal: Journal,
+    /// Where it balances; ended by its mark like all programs of the run.
+    haproxy: Option<Child>,
     removed: bool,
 }
 
@@ -104,6 +124,9 @@ impl Made {
     fn remove(&mut self) -> Result<(), Error> {
         self.removed = true;
         self.record.remove()?;
+        if let Some(haproxy) = &mut self.haproxy {
+            haproxy.wait().map_err(|error| Error::file("haproxy", error))?;
+        }
         self.journal.close()
     }
 }

@@ -5,6 +5,7 @@ const ALL: &[(&str, &str)] = &[
     ("burst", include_str!("../../scenarios/burst.toml")),
     ("daily-wave", include_str!("../../scenarios/daily-wave.toml")),
     ("dns-storm", include_str!("../../scenarios/dns-storm.toml")),
+    ("haproxy", include_str!("../../scenarios/haproxy.toml")),
     ("host", include_str!("../../scenarios/host.toml")),
     ("idle-pile-up", include_str!("../../scenarios/idle-pile-up.toml")),
     ("ipvs", include_str!("../../scenarios/ipvs.toml")),

@@ -84,8 +84,9 @@ impl Value {
 pub fn reference() -> String {
     let mut text = "| key | of kinds | value | default | what it does |\n|---|---|---|---|---|\n".to_owned();
     for key in KEYS {
-        let kinds =
-            if key.name.starts_with("load.") && key.kinds.is_empty() { "all".to_owned() } else { key.kinds.join(", ") };
+        // What stands in the table `rate` goes with it.
+        let kinds = if key.name.starts_with("load.rate.") { OWN } else { key.kinds };
+        let kinds = if key.name.starts_with("load.") && kinds.is_empty() { "all".to_owned() } else { kinds.join(", ") };
         let default = match (key.default, key.open) {
             ("", "") => "must be there".to_owned(),
             ("", open) => open.to_owned(),
@@ -104,6 +105,9 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 }
 
 const PACED: &[&str] = &["tcp"];
+const CLIENTS: &[&str] = &["tcp", "wrk"];
+/// All whose traffic this program makes itself.
+const OWN: &[&str] = &["tcp", "udp", "dns", "syn", "scan"];
 
 /// In the order in which a file is best written.
 pub(super) const KEYS: &[Key] = &[
@@ -150,7 +154,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "topology.kind",
         kinds: &[],
-        value: Value::Word(&["gateway", "host", "ipvs"]),
+        value: Value::Word(&["gateway", "host", "ipvs", "haproxy"]),
         default: "\"gateway\"",
         open: "",
         meaning: "How what clients send reaches the servers; see below.",
@@ -175,7 +179,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "load.kind",
         kinds: &[],
-        value: Value::Word(&["tcp", "udp", "dns", "syn", "scan"]),
+        value: Value::Word(&["tcp", "udp", "dns", "syn", "scan", "wrk"]),
         default: "",
         open: "",
         meaning: "What the load sends; see below.",
@@ -206,7 +210,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "load.sources",
-        kinds: &[],
+        kinds: OWN,
         value: Value::Integer(1..=MAX_SOURCES as u64),
         default: "4096",
         open: "",
@@ -214,7 +218,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "load.rate",
-        kinds: &[],
+        kinds: OWN,
         value: Value::Rate,
         default: "",
         open: "",
@@ -281,11 +285,12 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "load.clients",
-        kinds: PACED,
+        kinds: CLIENTS,
         value: Value::Integer(1..=10_000),
         default: "",
         open: "`rate` is there",
-        meaning: "In place of `rate`: so many clients, each starting its next connection when its last has ended (closed loop).",
+        meaning: "In place of `rate`, and always with wrk: so many clients, each starting its next connection when its last \
+                  has ended (closed loop).",
     },
     Key {
         name: "load.end",

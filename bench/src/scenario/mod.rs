@@ -37,9 +37,10 @@ pub use self::errors::{Errors, Problem};
 pub use self::keys::reference;
 use crate::load::{self, Load};
 use crate::netns::{self, Shape, Tool, Topology};
+use crate::ports;
 
 /// Most loads of a scenario.
-pub const MOST_LOADS: usize = 32;
+pub const MOST_LOADS: usize = ports::LOADS as usize;
 /// Most connections, flows or packets that one load may start on average.
 pub const MOST_STARTS: f64 = 50e6;
 /// How often it is looked whether the loads are to end, or have ended.
@@ -142,7 +143,14 @@ impl Scenario {
 
     /// Programs that have to be installed for it.
     pub fn tools(&self) -> Vec<Tool> {
-        self.shape.kind.tools()
+        let mut tools = self.shape.kind.tools();
+        let of_loads = self.loads.iter().filter_map(|load| load.traffic.tool());
+        for tool in of_loads {
+            if !tools.contains(&tool) {
+                tools.push(tool);
+            }
+        }
+        tools
     }
 
     /// Makes the topology that it asks for, around the network namespace of the calling thread.

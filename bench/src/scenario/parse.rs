@@ -58,6 +58,7 @@ fn topology<'t>(reader: &mut Reader<'t>, top: &mut Section<'t>) -> Option<Shape>
     let word = reader.word(&mut section, "kind")?;
     let kind = match word {
         "host" => Some(Kind::Host),
+        "haproxy" => Some(Kind::Haproxy),
         "ipvs" => reader.switch(&mut section, "conntrack").map(|conntrack| Kind::Ipvs { conntrack }),
         _ => reader.switch(&mut section, "nat").map(|nat| Kind::Gateway { nat }),
     };
@@ -116,7 +117,9 @@ fn load<'t>(
     let name = reader.text(&mut section, "name").unwrap_or_else(|| kind.to_owned());
     let start = reader.time(&mut section, "start").unwrap_or_default();
     let asked = reader.time(&mut section, "duration");
-    let sources = reader.integer(&mut section, "sources").and_then(|sources| u32::try_from(sources).ok());
+    // wrk has the one address that the kernel picks for it.
+    let sources = if kind == "wrk" { Some(1) } else { reader.integer(&mut section, "sources") };
+    let sources = sources.and_then(|sources| u32::try_from(sources).ok());
     let left = whole.map(|whole| whole.saturating_sub(start));
     if let Some((left, whole)) = left.zip(whole)
         && (left.is_zero() || asked.is_some_and(|asked| asked > left))
@@ -130,6 +133,7 @@ fn load<'t>(
     let duration = asked.or(left).unwrap_or_default();
     let traffic = match kind {
         "tcp" => tcp(reader, &mut section, duration).map(Traffic::Tcp),
+        "wrk" => wrk(reader, &mut section, duration),
         other => {
             let rate = rate(reader, &mut section, duration);
             packets(reader, &mut section, other, rate)
@@ -169,6 +173,19 @@ fn tcp<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, duration: Duratio
         _ => End::HalfClosed,
     };
     Some(Connections { pace: pace?, end, hold: hold?, most: most? })
+}
+
+fn wrk<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, duration: Duration) -> Option<Traffic> {
+    if duration.subsec_nanos() > 0 {
+        let message = "wrk runs for whole seconds; give a start and a duration that leave it such".to_owned();
+        reader.refuse(section.name("duration"), section.at(), message);
+    }
+    if !section.has("clients") {
+        let wanted = find("load.clients").map(|key| key.value.wanted()).unwrap_or_default();
+        reader.refuse(section.name("clients"), section.at(), format!("is missing; {wanted}"));
+    }
+    let clients = reader.integer(section, "clients").and_then(|clients| u32::try_from(clients).ok())?;
+    Some(Traffic::Wrk { clients })
 }
 
 fn packets<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, kind: &str, rate: Option<Rate>) -> Option<Traffic> {

@@ -80,6 +80,9 @@ fn every_key_is_taken() {
         kind = "scan"
         rate = 5
         protocol = "udp"
+        [[load]]
+        kind = "wrk"
+        clients = 8
         [topology]
         ip = "ipv6"
         nat = true
@@ -105,9 +108,10 @@ fn every_key_is_taken() {
         Traffic::Dns { rate: five(), sockets: 7 },
         Traffic::Syn { rate: five(), answered: true },
         Traffic::Scan { rate: five(), protocol: Protocol::Udp },
+        Traffic::Wrk { clients: 8 },
     ];
     assert_eq!(others.iter().map(|load| &load.traffic).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
-    assert_eq!(scenario.loads.iter().map(|load| load.course.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
+    assert_eq!(scenario.loads.iter().map(|load| load.course.number).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[test]
@@ -118,6 +122,7 @@ fn every_kind_of_topology_is_taken() {
     };
     assert_eq!(kind(""), Kind::Gateway { nat: false });
     assert_eq!(kind("kind = \"host\""), Kind::Host);
+    assert_eq!(kind("kind = \"haproxy\""), Kind::Haproxy);
     assert_eq!(kind("kind = \"ipvs\""), Kind::Ipvs { conntrack: false });
     assert_eq!(kind("kind = \"ipvs\", conntrack = true"), Kind::Ipvs { conntrack: true });
 }
@@ -157,7 +162,7 @@ clients = 5
         "s.toml:6:8: load[1].rate: give a number of new ones a second above 0 and up to 50000, or a table such as { base = \
          200, peak = 2000, after = \"20s\", for = \"10s\" }; found 0",
         "s.toml:7:1: load[1].Most: unknown key; did you mean `most`?",
-        "s.toml:9:8: load[2].kind: give one of \"tcp\", \"udp\", \"dns\", \"syn\", \"scan\"; found \"smoke\"",
+        "s.toml:9:8: load[2].kind: give one of \"tcp\", \"udp\", \"dns\", \"syn\", \"scan\", \"wrk\"; found \"smoke\"",
         "s.toml:12:8: load[3].rate.after: is missing; give a time, 0s to 1day, with its unit, such as \"30s\"",
         "s.toml:12:27: load[3].rate.peak: give a number, 0 to 50000; found 50001",
         "s.toml:13:1: load[3].clients: does not go together with the other keys here; remove it",
@@ -218,10 +223,21 @@ fn what_is_missing_or_makes_no_sense_is_told() {
     );
     assert_eq!(
         shape("topology.kind = \"lvs\"", "kind = \"udp\""),
-        ["s.toml:2:17: topology.kind: give one of \"gateway\", \"host\", \"ipvs\"; found \"lvs\""]
+        ["s.toml:2:17: topology.kind: give one of \"gateway\", \"host\", \"ipvs\", \"haproxy\"; found \"lvs\""]
     );
     let silent = shape("topology.kind = \"host\"", "kind = \"syn\"\nanswered = false");
     assert!(silent[0].starts_with("s.toml:3:1: load[1]: SYNs that a host does not answer"), "{silent:?}");
+    let through_haproxy = shape("topology.kind = \"haproxy\"", "kind = \"dns\"");
+    assert!(through_haproxy[0].starts_with("s.toml:3:1: load[1]: haproxy balances TCP alone"), "{through_haproxy:?}");
+    assert_eq!(
+        of("kind = \"wrk\"\nrate = 5\nduration = \"1500ms\""),
+        [
+            "s.toml:2:1: load[1].duration: wrk runs for whole seconds; give a start and a duration that leave it such",
+            "s.toml:2:1: load[1].clients: is missing; give an integer, 1 to 10000",
+            "s.toml:4:1: load[1].rate: is for loads of kind \"tcp\", \"udp\", \"dns\", \"syn\", \"scan\", and this one is \
+             \"wrk\"; remove it",
+        ]
+    );
     assert!(problems("duration = ")[0].starts_with("s.toml:1:12: not TOML: "), "{:?}", problems("duration = "));
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{ipvs, near, run};
+use super::{in_state, ipvs, near, run};
 
 /// How many of the servers took part.
 fn servers(entries: &[String]) -> usize {
@@ -32,6 +32,29 @@ fn ipvs_balances_over_all_servers_and_its_connections_are_entries_only_where_it_
             } else {
                 assert_eq!(entries, [""; 0]);
             }
+        });
+    }
+}
+
+#[test]
+fn through_haproxy_a_connection_is_two_entries_and_wrk_is_answered() {
+    for ip in ["ipv4", "ipv6"] {
+        let text = format!(
+            "duration = \"3s\"\ntopology = {{ ip = \"{ip}\", kind = \"haproxy\" }}\n[[load]]\nkind = \"tcp\"\nrate = 30\n\
+             [[load]]\nkind = \"tcp\"\nrate = 10\nend = \"half-closed\"\nhold = \"1s\"\n\
+             [[load]]\nkind = \"syn\"\nrate = 20\n[[load]]\nkind = \"wrk\"\nclients = 2\nduration = \"2s\""
+        );
+        run(&text, |_, outcome, entries| {
+            assert_eq!(outcome.all.failures(), 0, "{:?}", outcome.all.failed);
+            let [first, half, syns, wrk] = [0, 1, 2, 3].map(|number: usize| outcome.loads[number].outcome.made);
+            near(first + half + syns, 3.0 * 60.0);
+            assert!(wrk > 20, "{outcome:?}");
+            assert!(outcome.loads[3].outcome.request.count() >= wrk);
+            assert_eq!(in_state(entries, "SYN_RECV"), syns);
+            assert_eq!(servers(entries), 16, "{entries:?}");
+            let balanced =
+                entries.iter().filter(|entry| entry.contains(" dport=8080 ") || entry.contains(" dport=8081 "));
+            assert_eq!(balanced.count() as u64, 2 * (first + half), "{entries:?}");
         });
     }
 }

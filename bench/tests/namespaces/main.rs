@@ -5,6 +5,7 @@ mod balancers;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -199,23 +200,48 @@ fn ipvs() -> (bool, usize) {
     (fs::exists("/sys/module/ip_vs").unwrap(), services.lines().filter(|line| line.contains("FWM")).count())
 }
 
+/// Programs that were started as part of a run of this process.
+fn programs_of(child: &Child) -> Vec<String> {
+    let mark = format!("CONNTRACK_GUARD_BENCH_RUN=cgb{}_", child.id());
+    let marked = |folder: &Path| {
+        let environment = fs::read(folder.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(mark.as_bytes()))
+    };
+    let all = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path()).filter(|folder| marked(folder));
+    let mut names: Vec<String> =
+        all.map(|folder| fs::read_to_string(folder.join("comm")).unwrap_or_default().trim().to_owned()).collect();
+    names.sort();
+    names
+}
+
 #[test]
-fn the_next_run_removes_the_service_of_a_killed_one_and_unloads_its_module() {
+fn the_next_run_ends_what_a_killed_one_balanced_with() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("long.toml");
-    let topology = "topology = { kind = \"ipvs\", conntrack = true }";
-    fs::write(&file, format!("duration = \"10m\"\n{topology}\n[[load]]\nkind = \"tcp\"\nrate = 50")).unwrap();
-    in_gateway(|| {
-        let state = || (ip_forward(), rules(), links().lines().count(), ipvs());
-        let before = state();
-        let mut child = start_program(&["run", "--scenario", file.to_str().unwrap()]);
-        assert_eq!(ipvs(), (true, 1));
-        signal(&child, Signal::SIGKILL);
-        child.wait().unwrap();
-        assert_eq!((namespaces_of(&child), ipvs()), (2, (true, 1)));
-        Topology::create().unwrap().remove().unwrap();
-        assert_eq!((namespaces_of(&child), state()), (0, before));
-    });
+    let cases = [
+        ("kind = \"ipvs\", conntrack = true", "kind = \"tcp\"\nrate = 50", &[][..]),
+        ("kind = \"haproxy\"", "kind = \"wrk\"\nclients = 1", &["haproxy", "wrk"]),
+    ];
+    for (topology, load, programs) in cases {
+        fs::write(&file, format!("duration = \"10m\"\ntopology = {{ {topology} }}\n[[load]]\n{load}")).unwrap();
+        in_gateway(|| {
+            let state = || (ip_forward(), rules(), links().lines().count(), ipvs());
+            let before = state();
+            let mut child = start_program(&["run", "--scenario", file.to_str().unwrap()]);
+            assert_eq!(ipvs().1, usize::from(programs.is_empty()));
+            assert_eq!(programs_of(&child), programs);
+            signal(&child, Signal::SIGKILL);
+            child.wait().unwrap();
+            assert_eq!(
+                (namespaces_of(&child), programs_of(&child)),
+                (2, programs.iter().map(ToString::to_string).collect())
+            );
+            Topology::create().unwrap().remove().unwrap();
+            assert_eq!((namespaces_of(&child), programs_of(&child), state()), (0, Vec::new(), before));
+            let files = format!("/run/conntrack-guard-bench-files/cgb{}_0", child.id());
+            assert!(!fs::exists(files).unwrap());
+        });
+    }
 }
 
 /// Runs a scenario in a gateway of its own and hands its outcome, and what conntrack lists then, to `judge`.

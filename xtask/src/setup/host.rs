@@ -39,8 +39,15 @@ pub const GUEST_TOOLS: Tools = Tools {
     ],
 };
 
-/// What gateways balance with.
-pub const BALANCERS: Tools = Tools { name: "balancers", tools: &[Tool { program: "ipvsadm", package: "ipvsadm" }] };
+/// What gateways balance with, and what others load them with.
+pub const BALANCERS: Tools = Tools {
+    name: "balancers",
+    tools: &[
+        Tool { program: "ipvsadm", package: "ipvsadm" },
+        Tool { program: "haproxy", package: "haproxy" },
+        Tool { program: "wrk", package: "wrk" },
+    ],
+};
 
 /// What the guard's price is compared with; nothing else needs it.
 pub const BENCH_TOOLS: Tools =

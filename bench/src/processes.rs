@@ -1,0 +1,96 @@
+//! Programs that a run starts, found again by a mark in their environment: after a kill nobody knows their numbers, and a number
+//! alone may be another program's by then.
+
+use std::fs;
+use std::io;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The variable; its value is the run's name.
+const VARIABLE: &str = "CONNTRACK_GUARD_BENCH_RUN";
+const PROC: &str = "/proc";
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Marks what `command` will start, and all that this starts in turn.
+pub fn mark(command: &mut Command, run: &str) {
+    command.env(VARIABLE, run);
+}
+
+/// Ends every program of this run: asks it to, and kills what is still there after `patience`. Looks are counted, not the
+/// clock.
+pub fn end(run: &str, patience: Duration) -> io::Result<()> {
+    let looks = patience.as_millis() / LOOK.as_millis();
+    let mut asked: Vec<Pid> = Vec::new();
+    for look in 0.. {
+        let living = living(run)?;
+        for pid in &living {
+            if look >= looks {
+                signal(*pid, Signal::SIGKILL)?;
+            } else if !asked.contains(pid) {
+                asked.push(*pid);
+                // SIGCONT for one that was halted: it would hear nothing else.
+                signal(*pid, Signal::SIGCONT)?;
+                signal(*pid, Signal::SIGTERM)?;
+            }
+        }
+        if living.is_empty() {
+            break;
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn signal(pid: Pid, signal: Signal) -> io::Result<()> {
+    match kill(pid, signal) {
+        // It has ended by itself.
+        Ok(()) | Err(nix::Error::ESRCH) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// All of them but this one. One that ended and was not waited for has no environment any more.
+fn living(run: &str) -> io::Result<Vec<Pid>> {
+    let mark = format!("{VARIABLE}={run}");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(PROC)? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // It may end while it is looked at.
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
+            found.push(Pid::from_raw(pid));
+        }
+    }
+    found.retain(|pid| *pid != Pid::this());
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_of_a_run_end_and_no_others() {
+        let start = |run: &str, script: &str| {
+            let mut command = Command::new("sh");
+            mark(command.args(["-c", script]), run);
+            command.spawn().unwrap()
+        };
+        let names = ["a", "ab"].map(|name| format!("test-{}-{name}", std::process::id()));
+        let mut other = start(&names[1], "sleep 60");
+        let mut asked = start(&names[0], "sleep 60");
+        let mut deaf = start(&names[0], "trap '' TERM; sleep 60; sleep 60");
+        // Until the shell has its trap.
+        thread::sleep(Duration::from_millis(300));
+        end(&names[0], Duration::from_millis(500)).unwrap();
+        assert!(!asked.wait().unwrap().success() && !deaf.wait().unwrap().success());
+        assert_eq!(other.try_wait().unwrap(), None);
+        end(&names[1], Duration::from_secs(5)).unwrap();
+        other.wait().unwrap();
+    }
+}
