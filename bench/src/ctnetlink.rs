@@ -1,4 +1,4 @@
-//! Removes entries through ctnetlink, without the start of a process: where a guest's clock leaps over idle time, a program
+//! Makes and removes entries through ctnetlink, without the start of a process: where a guest's clock leaps over idle time, a program
 //! that is read from a disk takes any time.
 
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,6 +22,8 @@ const HEADER: usize = 16;
 /// The header and a `struct nfgenmsg` of zeroes: any family, version 0.
 const LENGTH: usize = HEADER + 4;
 const LENGTH_IN_HEADER: u32 = 20;
+/// `NFPROTO_IPV4`
+const IPV4: u8 = 2;
 
 /// Deletes all entries of the calling thread's network namespace, as `conntrack -F` does.
 pub(crate) fn flush() -> Result<()> {
@@ -42,9 +44,72 @@ pub(crate) fn reap() -> Result<()> {
     Ok(())
 }
 
+/// A message of many.
+pub(crate) struct Message {
+    /// `IPCTNL_MSG_CT_…`
+    pub kind: u8,
+    /// `NLM_F_…` beside `NLM_F_REQUEST`.
+    pub flags: u16,
+    /// All of it, padded.
+    pub attributes: Vec<u8>,
+}
+
+/// Sends many messages with one system call. The kernel has carried them out when it returns.
+pub(crate) struct Batches(OwnedFd);
+
+impl Batches {
+    /// Of the network namespace of the calling thread.
+    pub fn open() -> Result<Self> {
+        open().map(Self)
+    }
+
+    /// Sends all. The error is the first refusal; the others were carried out all the same.
+    pub fn send(&self, messages: impl Iterator<Item = Message>) -> Result<()> {
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut last = 0;
+        for Message { kind, flags, attributes } in messages {
+            last = bytes.len();
+            let length = u32::try_from(LENGTH + attributes.len())?;
+            bytes.extend(length.to_ne_bytes());
+            bytes.extend((1 << 8 | u16::from(kind)).to_ne_bytes());
+            bytes.extend((REQUEST | flags).to_ne_bytes());
+            bytes.extend([0; 8]);
+            // `struct nfgenmsg`: the family, version 0, no resource.
+            bytes.extend([IPV4, 0, 0, 0]);
+            bytes.extend(attributes);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // Each refusal is answered by itself; that all went well, for the last one alone.
+        bytes[last + 6] |= u8::try_from(ACK)?;
+        sendto(self.0.as_raw_fd(), &bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty())
+            .context("cannot send to ctnetlink")?;
+        let mut first = None;
+        let mut buffer = [0; 8192];
+        while let Ok(length) = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            let (_, number) = parse(buffer.get(..length).unwrap_or_default()).context("less than a message")?;
+            first = first.filter(|first| *first != 0).or(Some(number));
+        }
+        match first.context("ctnetlink answered nothing")? {
+            0 => Ok(()),
+            error => Err(nix::Error::from_raw(-error)).context("ctnetlink refused"),
+        }
+    }
+}
+
+/// Whether an entry was not there.
+pub(crate) fn is_absent(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<nix::Error>() == Some(&nix::Error::ENOENT)
+}
+
+fn open() -> Result<OwnedFd> {
+    socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)
+        .context("cannot open a ctnetlink socket")
+}
+
 fn ask(kind: u16, flags: u16) -> Result<OwnedFd> {
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkNetFilter)
-        .context("cannot open a ctnetlink socket")?;
+    let socket = open()?;
     let mut message = [0; LENGTH];
     message[..4].copy_from_slice(&LENGTH_IN_HEADER.to_ne_bytes());
     message[4..6].copy_from_slice(&kind.to_ne_bytes());

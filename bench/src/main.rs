@@ -13,6 +13,7 @@ mod idle;
 mod memory;
 #[cfg(feature = "png")]
 mod png;
+mod prefill;
 mod put_back;
 mod reaction;
 mod run_command;

@@ -8,6 +8,7 @@ use bench::load::{Distribution, Outcome};
 use bench::scenario::{self, Progress, Scenario};
 
 use crate::figures;
+use crate::prefill::Prefill;
 use crate::table::{Table, grouped, short};
 use crate::watch::{self, Observed, Sums};
 
@@ -35,9 +36,11 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     for line in topology.leftovers() {
         eprintln!("{line}");
     }
+    let prefill = Prefill::new(scenario.prefill.entries, stop)?;
     let progress = Progress::new(&scenario);
     let sums = || Sums::of(&progress);
     let observed = watch::observe(|| scenario.run(&topology, &progress, stop), sums, |line| eprintln!("{line}"))?;
+    prefill.remove()?;
     topology.remove()?;
     if arguments.json {
         println!("{}", serde_json::json!({ "scenario": scenario, "observed": observed }));
@@ -49,10 +52,14 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
 }
 
 pub(crate) fn head(scenario: &Scenario) -> String {
-    let Scenario { name, about, seed, duration, shape, loads } = scenario;
+    let Scenario { name, about, seed, duration, shape, prefill, loads } = scenario;
     let about = if about.is_empty() { String::new() } else { format!(" ({about})") };
     let loads = if loads.len() == 1 { "1 load".to_owned() } else { format!("{} loads", loads.len()) };
-    format!("{name}{about}: {loads}, {} s, {}, seed {seed}", duration.as_secs_f64(), shape.words())
+    let before = match prefill.entries {
+        0 => String::new(),
+        entries => format!(", {} entries before it", grouped(entries)),
+    };
+    format!("{name}{about}: {loads}, {} s, {}{before}, seed {seed}", duration.as_secs_f64(), shape.words())
 }
 
 /// A column a load and, where there are several, one for all; then what the kernel says.

@@ -32,11 +32,18 @@ impl Scale {
     /// 1/32: a gateway of 16 GiB in a guest of 512 MiB.
     pub const DEMO: Self = Self { table: STOCK / 32 };
     /// Stock tables that can be asked for. The kernel rounds buckets up to a page of them, 512.
-    pub const TABLES: [u64; 8] = [1_024, 4_096, 8_192, 16_384, 65_536, 131_072, 262_144, 1_048_576];
+    pub const TABLES: [u64; 10] = [1_024, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 1_048_576, 2_097_152];
 
     /// The scale at which the stock table has `table` entries; `None` where it is none of [`Scale::TABLES`].
     pub fn of_table(table: u64) -> Option<Self> {
         Self::TABLES.contains(&table).then_some(Self { table })
+    }
+
+    /// The smallest at which the stock table is at most two thirds full with so many entries: nothing has to be decided for
+    /// them.
+    pub fn with_room_for(entries: u64) -> Option<Self> {
+        let room = entries.saturating_mul(3) / 2;
+        Self::TABLES.into_iter().find(|table| *table >= room).map(|table| Self { table })
     }
 
     /// A size of the gateway, in the guest.
@@ -150,5 +157,8 @@ mod tests {
         assert_eq!(Scale::of_table(1_048_576).unwrap().to_string(), "4");
         assert_eq!(Scale::of_table(262_144).unwrap().to_string(), "1/1");
         assert_eq!(Scale::of_table(5_000), None);
+        assert_eq!(Scale::with_room_for(13_000).unwrap().stock().max, 32_768);
+        assert_eq!(Scale::with_room_for(1_398_101).unwrap().stock().max, 2_097_152);
+        assert_eq!(Scale::with_room_for(1_398_102), None);
     }
 }

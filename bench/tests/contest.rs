@@ -22,7 +22,8 @@ fn contest(folder: &Path, load: &str, words: &[&str]) -> Output {
     let (scenario, out) = (folder.join("burst.toml"), folder.join("out"));
     fs::write(&scenario, load).unwrap();
     let [scenario, out] = [&scenario, &out].map(|path| path.to_str().unwrap());
-    bench(&[&["contest", "--table", "1024", "--scenario", scenario, "--out", out], words].concat())
+    let table: &[&str] = if words.contains(&"--sizes") { &[] } else { &["--table", "1024"] };
+    bench(&[&["contest", "--scenario", scenario, "--out", out], table, words].concat())
 }
 
 fn report(folder: &Path) -> Value {
@@ -72,8 +73,9 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
     assert_eq!(verdict("guard-drops-nothing"), ["yes"], "{report}");
     assert_eq!(verdict("drops-more-than-guard"), ["yes", "no"], "{report}");
     assert_eq!(verdict("good-clients"), ["not-measured"], "{report}");
-    // What it says depends on the machine; it was judged.
-    assert!(verdict("connect-p99").iter().chain(&verdict("stall")).all(|answer| answer != "not-measured"), "{report}");
+    // What they say depends on the machine, where nothing counts instructions.
+    assert!(matches!(&*verdict("connect-p99"), [one] if one != "not-measured"), "{report}");
+    assert_eq!((verdict("stall").len(), verdict("memory").len()), (1, 1), "{report}");
     // It takes what it needs and no more.
     assert!((TABLE + 1..TABLE * 16).contains(&figure(&report, "guard", "highest_max")), "{report}");
     let guard = report["alternatives"].as_array().unwrap().iter().find(|one| one["name"] == "guard").unwrap();
@@ -109,13 +111,59 @@ fn what_cannot_run_is_named_with_why_and_the_others_run() {
 }
 
 #[test]
+fn entries_before_the_load_stand_from_its_start_and_each_size_has_its_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = settings();
+    let output = contest(folder.path(), SHORT, &["--against", "stock,guard", "--sizes", "500,2000"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(settings(), before, "{said}");
+    let count = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap();
+    assert_eq!(count.trim(), "0");
+    let out = folder.path().join("out");
+    for (size, table) in [(500, 1_024), (2_000, 4_096)] {
+        let text = fs::read_to_string(out.join(size.to_string()).join("report.json")).unwrap();
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((report["scale"]["stock"]["max"].as_u64(), figure(&report, "stock", "dropped")), (Some(table), 0));
+        for one in report["alternatives"].as_array().unwrap() {
+            let counts = one["runs"][0]["series"]["count"].as_array().unwrap();
+            assert!(counts.iter().all(|count| count.as_u64().unwrap() >= size), "{one}");
+        }
+    }
+    let sizes: Value = serde_json::from_str(&fs::read_to_string(out.join("sizes.json")).unwrap()).unwrap();
+    let rows: Vec<_> =
+        sizes["rows"].as_array().unwrap().iter().map(|row| (&row["entries"], &row["alternative"])).collect();
+    let expected = [(500, "stock"), (500, "guard"), (2_000, "stock"), (2_000, "guard")];
+    assert_eq!(rows, expected.map(|(entries, name)| (entries.into(), name.into())).each_ref().map(|(a, b)| (a, b)));
+    // Its start grew the hash table beside the entries.
+    assert!(sizes["rows"][3]["stalls"].as_array().is_some_and(|stalls| !stalls.is_empty()), "{sizes}");
+    assert!(fs::read_to_string(out.join("sizes.md")).unwrap().contains("2,000 entries, guard: "));
+    assert!(fs::read_to_string(out.join("sizes.svg")).unwrap().contains("</svg>"));
+}
+
+#[test]
+fn more_entries_than_max_are_told_and_none_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = format!("{SHORT}[table]\nentries = 3000\n");
+    let output = contest(folder.path(), &load, &["--against", "stock"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot make 3000 entries"), "{said}");
+    let count = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap();
+    assert_eq!(count.trim(), "0");
+}
+
+#[test]
 fn wrong_names_are_wrong_usage_and_checking_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let before = settings();
     let wrong = contest(folder.path(), SHORT, &["--against", "stock,gaurd"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("static-ceiling"));
-    assert_eq!(contest(folder.path(), SHORT, &["--table", "1000"]).status.code(), Some(2));
+    for wrong in [["--table", "1000"], ["--sizes", "9000000"], ["--sizes", "some"]] {
+        let words = ["contest", "--scenario", "steady", "--out", "nowhere", wrong[0], wrong[1]];
+        assert_eq!(bench(&words).status.code(), Some(2), "{wrong:?}");
+    }
     let checked = contest(folder.path(), BURST, &["--against", "stock,guard", "--rounds", "3", "--check"]);
     let said = String::from_utf8_lossy(&checked.stdout);
     let mut lines = said.lines();

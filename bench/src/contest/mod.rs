@@ -11,6 +11,7 @@ mod plot;
 mod report;
 mod run;
 mod series;
+mod sizes;
 mod text;
 mod verdict;
 
@@ -22,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use bench::scenario::Scenario;
+use bench::scenario::{Prefill, Scenario};
 
 use self::alternative::Alternative;
 use self::beside::Places;
@@ -30,8 +31,10 @@ pub(crate) use self::figure::{Better, FIGURES, Figure, Spread};
 pub(crate) use self::report::VERSION;
 use self::report::{NotRun, Report};
 use self::run::{Run, Terms};
+use self::sizes::Sizes;
 use crate::scale::Scale;
 use crate::sysctls::Sysctls;
+use crate::table::grouped;
 use crate::{afresh, hooks, refused, run_command};
 
 /// What a run takes beside its scenario, at most: the end of what is open, an empty table at rest, start and stop.
@@ -53,6 +56,11 @@ pub(crate) struct Arguments {
     /// Entries of the stock table; every other size, and the memory, follow at the same scale
     #[arg(long, value_name = "ENTRIES", default_value = "8192", value_parser = table)]
     table: Scale,
+    /// Instead of one table: so many entries before the load, with commas between; each at the smallest scale at which the
+    /// stock table has room. A folder each, and the costs side by side in sizes.json, sizes.md and a plot. Without
+    /// --against: stock, static-ceiling, guard
+    #[arg(long, value_name = "LIST", conflicts_with = "table", value_delimiter = ',')]
+    sizes: Vec<u64>,
     /// Folder for report.json, report.md, the plots, and the guard's files of each run
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -71,12 +79,12 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// Which alternatives, in which order.
-#[derive(Clone, Debug)]
+/// Which alternatives, in which order; none where the user does not say.
+#[derive(Clone, Debug, Default)]
 struct Against(Vec<Alternative>);
 
 fn against(text: &str) -> std::result::Result<Against, String> {
-    if text.is_empty() { Ok(Against(Alternative::ALL.to_vec())) } else { Alternative::list(text).map(Against) }
+    if text.is_empty() { Ok(Against::default()) } else { Alternative::list(text).map(Against) }
 }
 
 fn table(text: &str) -> std::result::Result<Scale, String> {
@@ -84,20 +92,73 @@ fn table(text: &str) -> std::result::Result<Scale, String> {
     text.parse().ok().and_then(Scale::of_table).ok_or_else(|| format!("it must be one of {}", sizes()))
 }
 
+/// What `--sizes` compares where nothing is said: what a table's size costs, and what the guard adds.
+const AGAINST_SIZES: [Alternative; 3] = [Alternative::Stock, Alternative::StaticCeiling, Alternative::Guard];
+
+/// One table under the load, and where its report goes.
+struct Case {
+    scenario: Scenario,
+    scale: Scale,
+    out: PathBuf,
+}
+
 /// Runs all of them. Exit code 1 where one of them could not run.
 pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> {
-    let scenario = Scenario::find(&arguments.scenario)?;
+    let cases = match cases(arguments)? {
+        Ok(cases) => cases,
+        Err(wrong) => {
+            eprintln!("error: {wrong}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let against = match (&*arguments.against.0, &*arguments.sizes) {
+        ([], []) => &Alternative::ALL[..],
+        ([], _) => &AGAINST_SIZES,
+        (asked, _) => asked,
+    };
     if arguments.check {
-        let runs = u32::try_from(arguments.against.0.len())?.saturating_mul(arguments.rounds);
-        println!("{}", (scenario.duration + AROUND).saturating_mul(runs).as_secs());
-        for tool in scenario.tools() {
+        let runs = u32::try_from(against.len())?.saturating_mul(arguments.rounds);
+        let each = cases.iter().map(|case| (case.scenario.duration + AROUND).saturating_mul(runs).as_secs());
+        println!("{}", each.sum::<u64>());
+        for tool in cases.first().iter().flat_map(|case| case.scenario.tools()) {
             println!("{}", tool.program);
         }
         return Ok(ExitCode::SUCCESS);
     }
     afresh::check_unused("the bench", "cargo xtask bench churn")?;
-    fs::create_dir_all(&arguments.out).with_context(|| arguments.out.display().to_string())?;
-    let scale = arguments.table;
+    let mut reports = Vec::new();
+    for case in cases {
+        reports.push(one(arguments, case, against, stop)?);
+    }
+    let whole = reports.iter().all(|report| report.not_run.is_empty());
+    if !arguments.sizes.is_empty() {
+        compare_sizes(arguments, &Sizes::new(&reports))?;
+    }
+    eprintln!("the reports and the plots: {}", arguments.out.display());
+    Ok(ExitCode::from(u8::from(!whole)))
+}
+
+/// The inner error is the user's: a size that no table has room for.
+fn cases(arguments: &Arguments) -> Result<std::result::Result<Vec<Case>, String>> {
+    let scenario = Scenario::find(&arguments.scenario)?;
+    let out = arguments.out.clone();
+    if arguments.sizes.is_empty() {
+        return Ok(Ok(vec![Case { scenario, scale: arguments.table, out }]));
+    }
+    let of_size = |&entries: &u64| {
+        let room = entries.saturating_add(report::starts(&scenario));
+        let scale = Scale::with_room_for(room).ok_or_else(|| {
+            format!("no stock table has room for {} entries before the load and those of the load", grouped(entries))
+        })?;
+        let scenario = Scenario { prefill: Prefill { entries }, ..scenario.clone() };
+        Ok(Case { scenario, scale, out: out.join(entries.to_string()) })
+    };
+    Ok(arguments.sizes.iter().map(of_size).collect())
+}
+
+fn one(arguments: &Arguments, case: Case, against: &[Alternative], stop: &AtomicBool) -> Result<Report> {
+    let Case { scenario, scale, out } = case;
+    fs::create_dir_all(&out).with_context(|| out.display().to_string())?;
     let guard = match &arguments.guard {
         Some(guard) => guard.clone(),
         None => env::current_exe().context("this program's own place")?.with_file_name("conntrack-guard"),
@@ -106,22 +167,34 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         scenario,
         scale,
         rounds: arguments.rounds,
-        places: Places { guard, bpftune: arguments.bpftune.clone(), out: arguments.out.clone() },
+        places: Places { guard, bpftune: arguments.bpftune.clone(), out: out.clone() },
         found: Sysctls::read()?,
         counted: hooks::counts_instructions(),
         stop,
     };
     eprintln!("{}{}", scale.words(report::rate(&terms.scenario)), run_command::head(&terms.scenario));
-    let (runs, not_run) = rounds(&terms, &arguments.against.0)?;
-    let report = Report::new(&terms, &arguments.against.0, &runs, not_run)?;
-    write(&report, &arguments.out)?;
-    if arguments.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("\n{}", text::table(&report));
+    let (runs, not_run) = rounds(&terms, against)?;
+    let report = Report::new(&terms, against, &runs, not_run)?;
+    write(&report, &out)?;
+    match (arguments.json, &*arguments.sizes) {
+        (true, []) => println!("{}", serde_json::to_string(&report)?),
+        (true, _) => {}
+        (false, _) => print!("\n{}", text::table(&report)),
     }
-    eprintln!("report.json, report.md and the plots: {}", arguments.out.display());
-    Ok(ExitCode::from(u8::from(!report.not_run.is_empty())))
+    Ok(report)
+}
+
+fn compare_sizes(arguments: &Arguments, sizes: &Sizes) -> Result<()> {
+    let out = &arguments.out;
+    file(out, "sizes.json", &serde_json::to_string(sizes)?)?;
+    file(out, "sizes.svg", &sizes.plot()?)?;
+    file(out, "sizes.md", &sizes.markdown())?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(sizes)?);
+    } else {
+        print!("\n{}", sizes.words());
+    }
+    Ok(())
 }
 
 /// The order of a round: each one starts with the next alternative, so that nobody always comes first.
@@ -163,16 +236,17 @@ fn rounds(terms: &Terms<'_>, against: &[Alternative]) -> Result<(Runs, Vec<NotRu
 }
 
 fn write(report: &Report, out: &Path) -> Result<()> {
-    let file = |name: &str, content: &str| {
-        let path = out.join(name);
-        fs::write(&path, content).with_context(|| path.display().to_string())
-    };
-    file("report.json", &serde_json::to_string(report)?)?;
+    file(out, "report.json", &serde_json::to_string(report)?)?;
     let plots = plot::all(report)?;
     for plot in &plots {
-        file(plot.name, &plot.svg)?;
+        file(out, plot.name, &plot.svg)?;
     }
-    file("report.md", &text::markdown(report, &plots))
+    file(out, "report.md", &text::markdown(report, &plots))
+}
+
+fn file(out: &Path, name: &str, content: &str) -> Result<()> {
+    let path = out.join(name);
+    fs::write(&path, content).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
@@ -193,7 +267,7 @@ mod tests {
 
     #[test]
     fn what_is_not_said_means_all_and_sizes_are_checked() {
-        assert_eq!(against("").unwrap().0, Alternative::ALL);
+        assert_eq!(against("").unwrap().0, []);
         assert_eq!(against("guard").unwrap().0, [Alternative::Guard]);
         assert_eq!(table("8192"), Ok(Scale::DEMO));
         assert!(table("8000").unwrap_err().contains("16384"));

@@ -228,6 +228,40 @@ fn thin(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     thinned
 }
 
+/// What a connection costs with so many entries in the table: a line an alternative.
+pub(super) fn sizes(lines: &[(String, Vec<(f64, f64)>)]) -> Result<String> {
+    svg(WHOLE, |area| {
+        let all = || lines.iter().flat_map(|(_, points)| points);
+        let (fewest, most, dearest) = all().fold((f64::MAX, 1.0, 1.0), |(fewest, most, dearest), point| {
+            (point.0.min(fewest), point.0.max(most), point.1.max(dearest))
+        });
+        if fewest > most {
+            return Ok(());
+        }
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .x_label_area_size(35)
+            .y_label_area_size(80)
+            .build_cartesian_2d((fewest.max(1.0) / 2.0..most * 2.0).log_scale(), 0.0..dearest * HEADROOM)?;
+        chart
+            .configure_mesh()
+            .x_desc("entries in the table before the load")
+            .x_label_formatter(&|entries| whole(*entries))
+            .y_desc("instructions for a connection")
+            .light_line_style(WHITE)
+            .y_label_formatter(&|cost| whole(*cost))
+            .draw()?;
+        for (index, (name, points)) in lines.iter().enumerate() {
+            let color = Palette99::pick(index).to_rgba();
+            chart
+                .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(4))?
+                .label(name)
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(3)));
+        }
+        legend(&mut chart)
+    })
+}
+
 fn whole(value: f64) -> String {
     grouped(rounded(value))
 }

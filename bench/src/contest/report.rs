@@ -128,6 +128,12 @@ pub(super) fn rate(scenario: &Scenario) -> u64 {
     rounded(highest.sum())
 }
 
+/// How many connections, flows and packets its loads start in all, on average; of closed loops nobody knows.
+pub(super) fn starts(scenario: &Scenario) -> u64 {
+    let total = scenario.loads.iter().filter_map(|load| Some(load.traffic.rate()?.total(load.course.duration)));
+    rounded(total.sum())
+}
+
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are checked where they are read")]
 fn rounded(rate: f64) -> u64 {
     rate.round() as u64

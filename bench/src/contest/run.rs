@@ -16,6 +16,7 @@ use super::decision::{Decision, now_ms};
 use super::figure::{Figures, micros};
 use super::series::{Origin, Resized, Series};
 use crate::memory::{Entries, Usage};
+use crate::prefill::Prefill;
 use crate::scale::Scale;
 use crate::status::{Resize, Status};
 use crate::sysctls::Sysctls;
@@ -95,6 +96,8 @@ impl Terms<'_> {
         for line in topology.leftovers() {
             eprintln!("{line}");
         }
+        // Whoever tunes finds them, as on a gateway that is in use.
+        let prefill = Prefill::new(self.scenario.prefill.entries, self.stop)?;
         let beside = Beside::start(alternative, self.scale, (round - 1, self.rounds), &self.places, self.stop)?;
         memory::shrink()?;
         let at_start = Settings::read()?;
@@ -127,6 +130,7 @@ impl Terms<'_> {
         let told = beside.tell()?;
         // With its sockets: those whose entries were evicted or refused send again and again, and so would make entries.
         topology.remove()?;
+        prefill.remove()?;
         afresh::empty(self.stop)?;
         beside.stop()?;
         let left = stock.changed()?;

@@ -1,6 +1,7 @@
 //! The report for people: a table on the terminal, report.md.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use bench::load::Outcome;
 
@@ -8,7 +9,7 @@ use super::decision::Decision;
 use super::figure::{FIGURES, Figure, Spread, Unit, micros};
 use super::plot::Plot;
 use super::report::{Entry, Report};
-use super::run::Run;
+use super::run::{Run, Stall};
 use crate::run_command;
 use crate::table::{Table, grouped, short};
 
@@ -134,7 +135,13 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
     for plot in plots {
         let _ = write!(text, "![{}]({})\n\n", plot.title, plot.name);
     }
-    text.push_str("## What changed by itself, in the first round\n\n");
+    text.push_str("## Resizes of the hash table, in the first round, as the guard saw them\n\n");
+    for entry in &report.alternatives {
+        for stall in entry.runs.first().and_then(|run| run.stalls.as_ref()).into_iter().flatten().map(stall) {
+            let _ = writeln!(text, "- {}: {stall}", entry.alternative);
+        }
+    }
+    text.push_str("\n## What changed by itself, in the first round\n\n");
     for entry in &report.alternatives {
         let Some(run) = entry.runs.first() else { continue };
         for decision in run.decisions.iter().take(DECISIONS) {
@@ -152,9 +159,18 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
 
 fn words(decision: &Decision) -> String {
     let Decision { at_ms, setting, old, new, rule, evidence, effect } = decision;
-    let after = std::time::Duration::from_millis(at_ms.unsigned_abs());
-    let when = if *at_ms < 0 { format!("{} before the load", short(after)) } else { format!("after {}", short(after)) };
-    format!("{when}: {setting} from {} to {} ({effect}; {rule}: {evidence})", grouped(*old), grouped(*new))
+    format!("{}: {setting} from {} to {} ({effect}; {rule}: {evidence})", when(*at_ms), grouped(*old), grouped(*new))
+}
+
+fn when(at_ms: i64) -> String {
+    let after = short(Duration::from_millis(at_ms.unsigned_abs()));
+    if at_ms < 0 { format!("{after} before the load") } else { format!("after {after}") }
+}
+
+/// A resize, with whose doing it was.
+pub(super) fn stall(stall: &Stall) -> String {
+    let who = if stall.own { "the guard itself" } else { &stall.comm };
+    format!("{}: took {}, by {who}", when(stall.at_ms), short(Duration::from_micros(stall.took_us)))
 }
 
 /// A Markdown table with a column for each alternative.

@@ -14,6 +14,9 @@ const DURATION: RangeInclusive<Duration> = Duration::from_millis(100)..=LONGEST;
 const TIME: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
 const LONGEST: Duration = Duration::from_hours(24);
 
+/// Entries before the load; each takes some 400 bytes of the kernel's memory.
+const MOST_ENTRIES: u64 = 4_000_000;
+
 /// A key and its value.
 #[derive(Debug)]
 pub(super) struct Key {
@@ -175,6 +178,15 @@ pub(super) const KEYS: &[Key] = &[
         default: "false",
         open: "",
         meaning: "The sysctl `net.ipv4.vs.conntrack`: whether conntrack keeps entries of what IPVS balances.",
+    },
+    Key {
+        name: "table.entries",
+        kinds: &[],
+        value: Value::Integer(0..=MOST_ENTRIES),
+        default: "0",
+        open: "",
+        meaning: "Established TCP entries (IPv4) that stand in the gateway's table before the load begins and stay: max must be \
+                  higher. They are removed at the end; those of a killed run go after a day.",
     },
     Key {
         name: "load.kind",

@@ -62,8 +62,18 @@ pub struct Scenario {
     /// What it runs through.
     #[serde(rename = "topology")]
     pub shape: Shape,
+    /// Entries that stand in the gateway's table before the load begins.
+    #[serde(rename = "table")]
+    pub prefill: Prefill,
     /// Its loads; at least one.
     pub loads: Vec<Load>,
+}
+
+/// What the table holds before the load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Prefill {
+    /// Established TCP entries.
+    pub entries: u64,
 }
 
 /// How far the loads of a scenario have come.

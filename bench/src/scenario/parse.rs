@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::errors::Errors;
 use super::keys::{HIGHEST_RATE, find};
 use super::reader::{Reader, Section, found, number};
-use super::{MOST_LOADS, MOST_STARTS, Scenario};
+use super::{MOST_LOADS, MOST_STARTS, Prefill, Scenario};
 use crate::churn::{Connections, End, Pace};
 use crate::load::{Course, Load, Protocol, Rate, SplitMix64, Traffic};
 use crate::netns::{Family, Kind, Shape};
@@ -32,10 +32,19 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Scenario, Errors> {
     let seed = reader.integer(&mut top, "seed").unwrap_or_default();
     let duration = reader.time(&mut top, "duration");
     let shape = topology(&mut reader, &mut top);
+    let prefill = before(&mut reader, &mut top);
     let loads = loads(&mut reader, &mut top, seed, (duration, shape));
     reader.end(&top, "");
-    let scenario = duration.zip(shape).zip(loads);
-    let scenario = scenario.map(|((duration, shape), loads)| Scenario { name, about, seed, duration, shape, loads });
+    let scenario = duration.zip(shape).zip(prefill.zip(loads));
+    let scenario = scenario.map(|((duration, shape), (prefill, loads))| Scenario {
+        name,
+        about,
+        seed,
+        duration,
+        shape,
+        prefill,
+        loads,
+    });
     reader.finish(scenario)
 }
 
@@ -65,6 +74,19 @@ fn topology<'t>(reader: &mut Reader<'t>, top: &mut Section<'t>) -> Option<Shape>
     reader.end(&section, word);
     let ip = if ip? == "ipv6" { Family::Ipv6 } else { Family::Ipv4 };
     Some(Shape { ip, kind: kind? })
+}
+
+fn before<'t>(reader: &mut Reader<'t>, top: &mut Section<'t>) -> Option<Prefill> {
+    let Some(value) = top.take("table") else { return Some(Prefill::default()) };
+    let at = value.span().start;
+    let DeValue::Table(table) = value.into_inner() else {
+        reader.refuse("table".to_owned(), at, "give a table: [table] with its keys below it".to_owned());
+        return None;
+    };
+    let mut section = Section::new("table", "table".to_owned(), at, table);
+    let entries = reader.integer(&mut section, "entries");
+    reader.end(&section, "");
+    Some(Prefill { entries: entries? })
 }
 
 /// `None` where something was refused.

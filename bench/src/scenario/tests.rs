@@ -158,7 +158,7 @@ clients = 5
     let expected = [
         "s.toml:1:8: seed: give an integer, 0 to 9223372036854775807; found -1",
         "s.toml:2:12: duration: give a time, 100ms to 1day, with its unit, such as \"30s\"; found \"10\"",
-        "s.toml:3:1: colour: unknown key; known here: name, about, seed, duration, topology, load. Remove it",
+        "s.toml:3:1: colour: unknown key; known here: name, about, seed, duration, topology, table, load. Remove it",
         "s.toml:6:8: load[1].rate: give a number of new ones a second above 0 and up to 50000, or a table such as { base = \
          200, peak = 2000, after = \"20s\", for = \"10s\" }; found 0",
         "s.toml:7:1: load[1].Most: unknown key; did you mean `most`?",

@@ -20,8 +20,8 @@ const BOOT: Duration = Duration::from_mins(3);
 /// The smallest guest, and what the scale's own memory is beside: kernel, programs, the load's sockets.
 const LEAST_MIB: u32 = 1024;
 /// Files of an earlier run that must not pass for this one's, and the plots, each as SVG and as PNG.
-const RESULTS: [&str; 2] = ["report.json", "report.md"];
-const PLOTS: [&str; 3] = ["table", "drops", "latency"];
+const RESULTS: [&str; 4] = ["report.json", "report.md", "sizes.json", "sizes.md"];
+const PLOTS: [&str; 4] = ["table", "drops", "latency", "sizes"];
 
 /// What the user asks for.
 #[derive(clap::Args)]
@@ -39,6 +39,10 @@ pub struct Arguments {
     /// Entries of the stock table; every other size follows at the same scale
     #[arg(long, value_name = "ENTRIES", default_value_t = 8_192)]
     table: u64,
+    /// Instead of one table: so many entries before the load, with commas between, and what a connection costs with each.
+    /// Without --against: stock, static-ceiling, guard
+    #[arg(long, value_name = "LIST", conflicts_with = "table", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(1..=1_390_000))]
+    sizes: Vec<u64>,
     /// Kernel to boot
     #[arg(long, value_enum, default_value = "6.12", value_name = "SERIES")]
     kernel: setup::Series,
@@ -74,7 +78,8 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     }
     pieces.extend(setup::for_guest(arguments.kernel));
     setup::ensure(&pieces, setup::Say::Fetched)?;
-    if arguments.against.as_ref().is_none_or(|against| against.split(',').any(|name| name.trim() == "bpftune"))
+    let all = arguments.sizes.is_empty();
+    if arguments.against.as_ref().map_or(all, |against| against.split(',').any(|name| name.trim() == "bpftune"))
         && let Err(error) = setup::ensure(&setup::for_bpftune(), setup::Say::Fetched)
     {
         // The others can do without; the report names it.
@@ -88,7 +93,8 @@ fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u
         Some(out) => absolute(out)?,
         None => tree::kept().join("vm/out/churn"),
     };
-    for old in RESULTS.iter().map(|name| out.join(name)).chain(plots(&out, "svg")).chain(plots(&out, "png")) {
+    let results = RESULTS.iter().map(|name| out.join(name));
+    for old in results.chain(plots(arguments, &out, "svg")).chain(plots(arguments, &out, "png")) {
         match fs::remove_file(&old) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", old.display()));
@@ -103,7 +109,9 @@ fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u
     if arguments.json {
         command.push("--json".into());
     }
-    let mem_mib = LEAST_MIB.max(u32::try_from(arguments.table >> 8).unwrap_or(u32::MAX));
+    // The stock table of a size is up to three times as large.
+    let table = arguments.sizes.iter().map(|size| size.saturating_mul(3)).max().unwrap_or(arguments.table);
+    let mem_mib = LEAST_MIB.max(u32::try_from(table >> 8).unwrap_or(u32::MAX));
     eprintln!(
         "booting a guest: Linux {}, one CPU whose clock counts instructions, {mem_mib} MiB; {} s of the guest's time",
         arguments.kernel.name(),
@@ -120,21 +128,24 @@ fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u
         command,
     })?;
     eprintln!("the bench ended with {code} after {} s; its report: {}", start.elapsed().as_secs(), out.display());
-    draw(&programs.bench, &out)?;
+    draw(&programs.bench, arguments, &out)?;
     Ok(code)
 }
 
 /// The plots as PNG too, here: a guest need not have fonts, and takes a hundred times as long.
-fn draw(bench: &Path, out: &Path) -> Result<()> {
-    let svg: Vec<PathBuf> = plots(out, "svg").filter(|plot| plot.is_file()).collect();
+fn draw(bench: &Path, arguments: &Arguments, out: &Path) -> Result<()> {
+    let svg: Vec<PathBuf> = plots(arguments, out, "svg").into_iter().filter(|plot| plot.is_file()).collect();
     if svg.is_empty() {
         return Ok(());
     }
     process::show(Command::new(bench).arg("png").args(svg)).context("the plots are there as SVG alone")
 }
 
-fn plots(out: &Path, extension: &str) -> impl Iterator<Item = PathBuf> {
-    PLOTS.iter().map(move |name| out.join(name).with_extension(extension))
+/// Where they may be: with several sizes in a folder each.
+fn plots(arguments: &Arguments, out: &Path, extension: &str) -> Vec<PathBuf> {
+    let folders = arguments.sizes.iter().map(|size| out.join(size.to_string()));
+    let plots = |folder: PathBuf| PLOTS.map(|name| folder.join(name).with_extension(extension));
+    folders.chain([out.to_path_buf()]).flat_map(plots).collect()
 }
 
 /// What the bench is asked for, both before and in the guest.
@@ -142,9 +153,14 @@ fn words(arguments: &Arguments) -> Result<Vec<OsString>> {
     let scenario = Path::new(&arguments.scenario);
     // The guest starts elsewhere.
     let scenario = if scenario.is_file() { absolute(scenario)?.into() } else { arguments.scenario.clone().into() };
-    let (rounds, table) = (arguments.rounds.to_string(), arguments.table.to_string());
-    let mut words: Vec<OsString> =
-        vec!["--scenario".into(), scenario, "--rounds".into(), rounds.into(), "--table".into(), table.into()];
+    let rounds = arguments.rounds.to_string();
+    let mut words: Vec<OsString> = vec!["--scenario".into(), scenario, "--rounds".into(), rounds.into()];
+    if arguments.sizes.is_empty() {
+        words.extend(["--table".into(), arguments.table.to_string().into()]);
+    } else {
+        let sizes: Vec<String> = arguments.sizes.iter().map(ToString::to_string).collect();
+        words.extend(["--sizes".into(), sizes.join(",").into()]);
+    }
     if let Some(against) = &arguments.against {
         words.extend(["--against".into(), against.into()]);
     }
