@@ -4,16 +4,19 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{self, Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use bench::processes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::put_back::run_name;
 
 /// How often its state is looked at where nobody wants it otherwise.
 const LOOK: Duration = Duration::from_millis(100);
@@ -63,13 +66,10 @@ impl Guard {
         }
         let log = folder.join("guard.log");
         let file = File::create(&log).with_context(|| log.display().to_string())?;
-        let process = Command::new(program)
-            .args(["run", "--log-format", "json"])
-            .args(arguments)
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
+        let mut command = Command::new(program);
+        command.args(["run", "--log-format", "json"]).args(arguments).stdout(file.try_clone()?).stderr(file);
+        processes::mark(&mut command, &run_name(process::id()));
+        let process = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         let mut guard = Self { program: program.into(), process, log, patience, look };
         guard.wait_until_it_answers(stop)?;
         Ok(guard)

@@ -86,7 +86,7 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
         }
         ExitCode::from(match &error {
-            error if error.is::<scenario::Errors>() => 2,
+            error if error.is::<scenario::Errors>() || error.is::<WrongUsage>() => 2,
             error if refused(error) => 3,
             _ => 1,
         })
@@ -104,6 +104,11 @@ fn refused(error: &anyhow::Error) -> bool {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct NotHere(String);
+
+/// Something is missing in the command line; the text says what.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct WrongUsage(String);
 
 #[cfg(test)]
 mod tests {

@@ -36,15 +36,25 @@ impl Drop for PutBack {
     }
 }
 
+/// What this process is called in the environment of the programs that it starts; `pid` is its number.
+pub(crate) fn run_name(pid: u32) -> String {
+    format!("conntrack-guard-bench-{pid}")
+}
+
 /// A folder in memory, for this run only.
 pub(crate) struct RunFolder(PathBuf);
 
 impl RunFolder {
     /// Makes it.
     pub fn new() -> Result<Self> {
-        let folder = PathBuf::from(format!("/run/conntrack-guard-bench-{}", process::id()));
+        let folder = Self::of(process::id());
         fs::create_dir(&folder).with_context(|| folder.display().to_string())?;
         Ok(Self(folder))
+    }
+
+    /// That of the process with this number.
+    pub fn of(pid: u32) -> PathBuf {
+        Path::new("/run").join(run_name(pid))
     }
 
     /// Where it is.

@@ -7,13 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 /// All of it, because an alternative may tune more than conntrack.
 const ROOT: &str = "/proc/sys/net";
 
 /// The files below /proc/sys/net that can be read and written, with their content, in the network namespace of the
 /// calling thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Sysctls(BTreeMap<PathBuf, String>);
 
 impl Sysctls {

@@ -3,10 +3,16 @@
 //! `cargo build -p conntrack-guard`.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// 1,024 entries are full after two thirds of it; their timeout is 120 s.
@@ -19,11 +25,17 @@ fn bench(words: &[&str]) -> Output {
 }
 
 fn contest(folder: &Path, load: &str, words: &[&str]) -> Output {
+    command(folder, load, words).output().unwrap()
+}
+
+fn command(folder: &Path, load: &str, words: &[&str]) -> Command {
     let (scenario, out) = (folder.join("burst.toml"), folder.join("out"));
     fs::write(&scenario, load).unwrap();
-    let [scenario, out] = [&scenario, &out].map(|path| path.to_str().unwrap());
     let table: &[&str] = if words.contains(&"--sizes") { &[] } else { &["--table", "1024"] };
-    bench(&[&["contest", "--scenario", scenario, "--out", out], table, words].concat())
+    let mut command = Command::new(env!("CARGO_BIN_EXE_conntrack-guard-bench"));
+    command.args(["contest", "--scenario"]).arg(scenario).arg("--out").arg(out).args(table).args(words);
+    command.stdin(Stdio::null());
+    command
 }
 
 fn report(folder: &Path) -> Value {
@@ -37,14 +49,32 @@ fn figure(report: &Value, name: &str, key: &str) -> u64 {
     one["runs"][0]["figures"][key].as_u64().unwrap()
 }
 
-fn settings() -> Vec<(String, String)> {
-    let all = fs::read_dir("/proc/sys/net/netfilter").unwrap().map(|entry| entry.unwrap().path());
-    let mut all: Vec<_> = all
-        .filter(|path| path.is_file() && !path.ends_with("nf_conntrack_count"))
-        .map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap_or_default()))
-        .collect();
-    all.sort();
+/// Everything below /proc/sys/net that can be read, but the number of entries.
+fn settings() -> BTreeMap<PathBuf, String> {
+    let (mut all, mut folders) = (BTreeMap::new(), vec![PathBuf::from("/proc/sys/net")]);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("nf_conntrack_count")
+                && let Ok(content) = fs::read_to_string(&path)
+            {
+                all.insert(path, content);
+            }
+        }
+    }
     all
+}
+
+/// What a run has in the kernel beside settings: its namespaces, links and rules.
+fn traces() -> (usize, usize, String) {
+    let count = |path| fs::read_dir(path).map_or(0, Iterator::count);
+    let rules = Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    (count("/run/netns"), count("/sys/class/net"), String::from_utf8(rules.stdout).unwrap())
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
 }
 
 #[test]
@@ -154,6 +184,23 @@ fn more_entries_than_max_are_told_and_none_stays() {
 }
 
 #[test]
+fn where_the_kernel_refuses_programs_the_guard_is_named_with_why_and_the_others_run() {
+    let folder = tempfile::tempdir().unwrap();
+    // Without these root may load none, as on a host whose policy forbids it.
+    let program = Path::new(env!("CARGO_BIN_EXE_conntrack-guard-bench")).with_file_name("conntrack-guard");
+    let script = folder.path().join("guard");
+    let exec = "exec setpriv --bounding-set=-sys_admin,-bpf,-perfmon";
+    fs::write(&script, format!("#!/bin/sh\n{exec} {} \"$@\"\n", program.display())).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let output = contest(folder.path(), SHORT, &["--against", "guard,stock", "--guard", script.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = report(folder.path());
+    let why = report["not_run"][0]["why"].as_str().unwrap();
+    assert!(why.contains("no programs are attached") && why.to_lowercase().contains("permi"), "{why}");
+    assert_eq!(figure(&report, "stock", "failed"), 0);
+}
+
+#[test]
 fn wrong_names_are_wrong_usage_and_checking_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let before = settings();
@@ -172,4 +219,82 @@ fn wrong_names_are_wrong_usage_and_checking_changes_nothing() {
     assert!(checked.status.success() && seconds >= 6 * 10, "{seconds}");
     assert!(!folder.path().join("out").exists());
     assert_eq!(settings(), before);
+}
+
+/// The guest stands for a host: nothing tells the program otherwise.
+fn on_a_host(folder: &Path, load: &str, words: &[&str]) -> Command {
+    let mut command = command(folder, load, words);
+    command.env_remove("CONNTRACK_GUARD_OUT");
+    command
+}
+
+const LONG: &str = "duration = \"1h\"\n[topology]\nkind = \"haproxy\"\n[[load]]\nkind = \"tcp\"\nrate = 20\n";
+
+/// Starts a contest of an hour, with the guard beside it, and waits until connections are made.
+fn start_long(folder: &Path) -> Child {
+    let mut child = on_a_host(folder, LONG, &["--here", "--yes", "--against", "guard"]).spawn().unwrap();
+    let entries = || fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap();
+    // Looks, and not the time: this guest's clock leaps while everybody waits for a disk.
+    for _ in 0..6_000 {
+        if programs().len() == 2 && entries().trim().parse::<u64>().unwrap() > 10 {
+            return child;
+        }
+        assert_eq!(child.try_wait().unwrap(), None);
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("no connections");
+}
+
+/// Which of the programs that a contest starts are there.
+fn programs() -> Vec<String> {
+    let programs = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("exe"));
+    let names = programs.filter_map(|program| Some(fs::read_link(program).ok()?.file_name()?.to_str()?.to_owned()));
+    let mut ours: Vec<String> = names.filter(|name| ["conntrack-guard", "haproxy"].contains(&&**name)).collect();
+    ours.sort();
+    ours
+}
+
+#[test]
+fn a_host_is_asked_for_and_is_afterwards_as_it_was_also_after_ctrl_c_and_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    // What is loaded by the first of all runs brings settings of its own.
+    assert!(contest(folder.path(), SHORT, &["--against", "stock"]).status.success());
+    let now = || (settings(), traces(), programs());
+    let before = now();
+
+    let refused = on_a_host(folder.path(), SHORT, &[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--here"), "{refused:?}");
+    let unasked = on_a_host(folder.path(), SHORT, &["--here", "--against", "static"]).output().unwrap();
+    let said = String::from_utf8_lossy(&unasked.stderr);
+    assert_eq!(unasked.status.code(), Some(2), "{said}");
+    assert!(said.contains("nf_conntrack_max: 1024 to 2048") && said.contains("--yes"), "{said}");
+    let bare = on_a_host(folder.path(), LONG, &["--here", "--yes"]).env("PATH", "/nowhere").output().unwrap();
+    assert_eq!(bare.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&bare.stderr).contains("haproxy (package haproxy)"), "{bare:?}");
+    assert_eq!(now(), before);
+
+    let done = on_a_host(folder.path(), SHORT, &["--here", "--yes", "--against", "static"]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(now(), before);
+
+    let mut interrupted = start_long(folder.path());
+    assert_ne!(now(), before);
+    signal(&interrupted, Signal::SIGINT);
+    assert_eq!(interrupted.wait().unwrap().code(), Some(1));
+    assert_eq!(now(), before);
+
+    let mut killed = start_long(folder.path());
+    let second = on_a_host(folder.path(), SHORT, &["--here", "--yes"]).output().unwrap();
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another contest"), "{second:?}");
+    signal(&killed, Signal::SIGKILL);
+    killed.wait().unwrap();
+    assert_eq!(programs(), ["conntrack-guard", "haproxy"]);
+    // It puts back what it finds before it asks.
+    let next = on_a_host(folder.path(), SHORT, &["--here"]).output().unwrap();
+    let said = String::from_utf8_lossy(&next.stderr);
+    assert_eq!(next.status.code(), Some(2), "{said}");
+    assert!(said.contains(&format!("the contest {} was killed: put back", killed.id())), "{said}");
+    assert_eq!(now(), before);
 }

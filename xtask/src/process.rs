@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::{self, SigHandler, Signal};
 
 use crate::tree;
 
@@ -18,6 +19,16 @@ pub fn cargo() -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(tree::root());
     command
+}
+
+/// From here on Ctrl-C, which reaches all programs of a terminal, does not end this one: a child that has something to put back
+/// is waited for. It must set a handler of its own, since it inherits this.
+pub fn leave_interrupts_to_children() {
+    // SAFETY: no handler is installed.
+    let ignored = unsafe { signal::signal(Signal::SIGINT, SigHandler::SigIgn) };
+    if let Err(error) = ignored {
+        eprintln!("xtask: Ctrl-C will not wait for the bench: {error}");
+    }
 }
 
 /// Runs to the end with its output shown.

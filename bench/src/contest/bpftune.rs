@@ -2,16 +2,17 @@
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use bench::processes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::put_back::RunFolder;
+use crate::put_back::{RunFolder, run_name};
 
 /// Makes the root a system for one process: what it mounts is gone with it. The first word is the root.
 const ENTER: &str = "mount --rbind /proc \"$1/proc\" && mount --rbind /sys \"$1/sys\" && mount --rbind /dev \"$1/dev\" && \
@@ -42,14 +43,15 @@ impl Bpftune {
         }
         let folder = RunFolder::new()?;
         let log = File::create(folder.path().join("log"))?;
-        let process = Command::new("unshare")
+        let mut command = Command::new("unshare");
+        command
             .args(["--mount", "sh", "-c", ENTER, "sh"])
             .arg(root)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("cannot start unshare, of the package util-linux")?;
+            .stderr(log);
+        processes::mark(&mut command, &run_name(process::id()));
+        let process = command.spawn().context("cannot start unshare, of the package util-linux")?;
         let mut bpftune = Self { process, folder };
         bpftune.wait(stop)?;
         Ok(bpftune)

@@ -7,6 +7,8 @@ mod busy;
 mod cron;
 mod decision;
 mod figure;
+mod here;
+mod journal;
 mod plot;
 mod report;
 mod run;
@@ -28,6 +30,7 @@ use bench::scenario::{Prefill, Scenario};
 use self::alternative::Alternative;
 use self::beside::Places;
 pub(crate) use self::figure::{Better, FIGURES, Figure, Spread};
+use self::here::{Place, Plan};
 pub(crate) use self::report::VERSION;
 use self::report::{NotRun, Report};
 use self::run::{Run, Terms};
@@ -35,7 +38,7 @@ use self::sizes::Sizes;
 use crate::scale::Scale;
 use crate::sysctls::Sysctls;
 use crate::table::grouped;
-use crate::{afresh, hooks, refused, run_command};
+use crate::{hooks, refused, run_command};
 
 /// What a run takes beside its scenario, at most: the end of what is open, an empty table at rest, start and stop.
 const AROUND: Duration = Duration::from_mins(1);
@@ -77,6 +80,8 @@ pub(crate) struct Arguments {
     /// Print the report as JSON instead of a table
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    place: Place,
 }
 
 /// Which alternatives, in which order; none where the user does not say.
@@ -116,20 +121,24 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         ([], _) => &AGAINST_SIZES,
         (asked, _) => asked,
     };
+    let runs = u32::try_from(against.len())?.saturating_mul(arguments.rounds);
+    let each = cases.iter().map(|case| (case.scenario.duration + AROUND).saturating_mul(runs).as_secs());
+    let plan = Plan {
+        // They differ in what is in the table before.
+        scenario: cases.first().context("--sizes names none")?.scenario.clone(),
+        against,
+        scales: cases.iter().map(|case| case.scale).collect(),
+        seconds: each.sum(),
+    };
     if arguments.check {
-        let runs = u32::try_from(against.len())?.saturating_mul(arguments.rounds);
-        let each = cases.iter().map(|case| (case.scenario.duration + AROUND).saturating_mul(runs).as_secs());
-        println!("{}", each.sum::<u64>());
-        for tool in cases.first().iter().flat_map(|case| case.scenario.tools()) {
+        println!("{}", plan.seconds);
+        for tool in plan.scenario.tools() {
             println!("{}", tool.program);
         }
         return Ok(ExitCode::SUCCESS);
     }
-    afresh::check_unused("the bench", "cargo xtask bench churn")?;
-    let mut reports = Vec::new();
-    for case in cases {
-        reports.push(one(arguments, case, against, stop)?);
-    }
+    let run = || cases.into_iter().map(|case| one(arguments, case, against, stop)).collect::<Result<Vec<_>>>();
+    let Some(reports) = arguments.place.enter(&plan, stop, run)? else { return Ok(ExitCode::FAILURE) };
     let whole = reports.iter().all(|report| report.not_run.is_empty());
     if !arguments.sizes.is_empty() {
         compare_sizes(arguments, &Sizes::new(&reports))?;

@@ -57,9 +57,14 @@ impl Forwarding {
 
 /// From now on packets of this family are forwarded.
 pub(super) fn on(ip: Family) -> Result<(), Error> {
+    put(path(ip), "1")
+}
+
+/// The switch of a family; that of IPv6 sets those of all interfaces.
+pub(super) fn path(ip: Family) -> &'static str {
     match ip {
-        Family::Ipv4 => put(IPV4, "1"),
-        Family::Ipv6 => put(&switch("all"), "1"),
+        Family::Ipv4 => IPV4,
+        Family::Ipv6 => "/proc/sys/net/ipv6/conf/all/forwarding",
     }
 }
 

@@ -152,11 +152,7 @@ impl Journal {
     /// killed run.
     pub fn open(shape: Shape) -> Result<(Self, Record, Vec<String>), Error> {
         let directory = Path::new(DIRECTORY);
-        fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
-        // One run at a time: a file that is not locked yet would look like a killed run's.
-        let entrance = File::open(directory).map_err(|error| Error::file(directory, error))?;
-        let _turn = Flock::lock(entrance, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| Error::file(directory, errno.into()))?;
+        let _turn = take_turn(directory)?;
         let lines = remove_leftovers(directory)?;
         // Not before: it notes what was set before any run.
         let record = Record::new(shape)?;
@@ -177,6 +173,21 @@ impl Journal {
     pub fn close(&self) -> Result<(), Error> {
         fs::remove_file(&self.path).map_err(|error| Error::file(&self.path, error))
     }
+}
+
+/// Removes what killed runs left around the network namespace of the calling thread; a line about each. Refuses where a living
+/// run has its topology there.
+pub fn tidy() -> Result<Vec<String>, Error> {
+    let directory = Path::new(DIRECTORY);
+    let _turn = take_turn(directory)?;
+    remove_leftovers(directory)
+}
+
+/// One run at a time: a file that is not locked yet would look like a killed run's.
+fn take_turn(directory: &Path) -> Result<Flock<File>, Error> {
+    fs::create_dir_all(directory).map_err(|error| Error::file(directory, error))?;
+    let entrance = File::open(directory).map_err(|error| Error::file(directory, error))?;
+    Flock::lock(entrance, FlockArg::LockExclusive).map_err(|(_, errno)| Error::file(directory, errno.into()))
 }
 
 /// Removes what killed runs left in this gateway, names what they left around another one (its rules can be removed only

@@ -17,6 +17,7 @@ mod topology;
 
 pub use address::{BACKENDS, Family, Kind, MAX_SOURCES, SERVER, Shape, source};
 pub use error::Error;
+pub use journal::tidy;
 pub use namespace::Namespace;
 pub use tool::Tool;
-pub use topology::Topology;
+pub use topology::{Topology, check_permission};

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Kind, Shape};
+use super::{Error, Kind, Shape, forwarding};
 
 /// Of the kernel's own TCP. Where a small memory limits the sockets in `TIME_WAIT`, the kernel closes them early.
 const TIME_WAIT: (&str, &str) = ("/proc/sys/net/ipv4/tcp_max_tw_buckets", "262144");
@@ -50,6 +50,17 @@ pub(super) fn set(shape: Shape) -> Result<(), Error> {
         fs::write(path, value).map_err(|error| Error::file(path, error))?;
     }
     Ok(())
+}
+
+impl Shape {
+    /// Settings of the gateway that a topology of this shape writes, by path.
+    pub fn sets(self) -> Vec<&'static str> {
+        let forwarding = match self.kind {
+            Kind::Gateway { .. } | Kind::Ipvs { .. } => Some(forwarding::path(self.ip)),
+            Kind::Host | Kind::Haproxy => None,
+        };
+        wanted(self).into_iter().map(|(path, _)| path).chain(forwarding).collect()
+    }
 }
 
 fn wanted(shape: Shape) -> Vec<(&'static str, &'static str)> {

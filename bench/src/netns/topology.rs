@@ -261,8 +261,8 @@ pub(super) fn rules(table: &str) -> String {
     )
 }
 
-/// Says it at once and in one place, before anything was made.
-fn check_permission() -> Result<(), Error> {
+/// Whether namespaces, links and rules may be made here: says it at once and in one place, before anything was made.
+pub fn check_permission() -> Result<(), Error> {
     let path = "/proc/thread-self/status";
     let status = fs::read_to_string(path).map_err(|error| Error::file(path, error))?;
     if effective_capabilities(&status) & NEEDED_CAPABILITIES == NEEDED_CAPABILITIES {

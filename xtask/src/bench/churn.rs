@@ -1,4 +1,4 @@
-//! `cargo xtask bench churn`: the same load against everything an operator would run, in a guest.
+//! `cargo xtask bench churn`: the same load against everything an operator would run, in a guest or on this host.
 
 use std::env;
 use std::ffi::OsString;
@@ -52,6 +52,15 @@ pub struct Arguments {
     /// Print the report as JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// On this host itself and not in a guest, with its own clock: tells everything that it does to it, and asks
+    ///
+    /// Installs nothing: what is missing is named with its Debian package. All is put back at the end, after Ctrl-C, and
+    /// after a kill by the next run.
+    #[arg(long, conflicts_with = "kernel")]
+    here: bool,
+    /// The answer to what --here asks
+    #[arg(long, requires = "here")]
+    yes: bool,
 }
 
 /// Sets up, builds, boots, and passes the bench's output and exit code through.
@@ -71,13 +80,15 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
     }
     let answer = String::from_utf8_lossy(&check.stdout);
     let (seconds, tools) = answer.split_once('\n').context("the bench told no time")?;
-    let seconds: u32 = seconds.parse().context("the bench told no time")?;
-    let mut pieces = setup::for_guest_programs();
-    if tools.lines().any(|program| setup::BALANCERS.has(program)) {
-        pieces.extend(setup::for_balancers());
+    let lasts = Duration::from_secs(seconds.parse().context("the bench told no time")?);
+    if !arguments.here {
+        let mut pieces = setup::for_guest_programs();
+        if tools.lines().any(|program| setup::BALANCERS.has(program)) {
+            pieces.extend(setup::for_balancers());
+        }
+        pieces.extend(setup::for_guest(arguments.kernel));
+        setup::ensure(&pieces, setup::Say::Fetched)?;
     }
-    pieces.extend(setup::for_guest(arguments.kernel));
-    setup::ensure(&pieces, setup::Say::Fetched)?;
     let all = arguments.sizes.is_empty();
     if arguments.against.as_ref().map_or(all, |against| against.split(',').any(|name| name.trim() == "bpftune"))
         && let Err(error) = setup::ensure(&setup::for_bpftune(), setup::Say::Fetched)
@@ -85,16 +96,22 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         // The others can do without; the report names it.
         eprintln!("xtask: {error:#}");
     }
-    boot(arguments, &programs, Duration::from_secs(seconds.into()))
-}
-
-fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u8> {
     let out = match &arguments.out {
         Some(out) => absolute(out)?,
         None => tree::kept().join("vm/out/churn"),
     };
+    remove_old(arguments, &out)?;
+    let start = Instant::now();
+    let code =
+        if arguments.here { here(arguments, &programs, &out)? } else { boot(arguments, &programs, &out, lasts)? };
+    eprintln!("the bench ended with {code} after {} s; its report: {}", start.elapsed().as_secs(), out.display());
+    draw(&programs.bench, arguments, &out)?;
+    Ok(code)
+}
+
+fn remove_old(arguments: &Arguments, out: &Path) -> Result<()> {
     let results = RESULTS.iter().map(|name| out.join(name));
-    for old in results.chain(plots(arguments, &out, "svg")).chain(plots(arguments, &out, "png")) {
+    for old in results.chain(plots(arguments, out, "svg")).chain(plots(arguments, out, "png")) {
         match fs::remove_file(&old) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", old.display()));
@@ -102,13 +119,29 @@ fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u
             _ => {}
         }
     }
+    Ok(())
+}
+
+/// The bench's command, whose results go to `out` as it sees it.
+fn contest(arguments: &Arguments, programs: &Programs, out: &Path) -> Result<Vec<OsString>> {
     let mut command: Vec<OsString> = vec![programs.bench.clone().into(), "contest".into()];
     command.extend(words(arguments)?);
-    command.extend(["--out".into(), vm::OUT.into()]);
-    command.extend(["--bpftune".into(), setup::bpftune_root().into()]);
-    if arguments.json {
-        command.push("--json".into());
-    }
+    command.extend(["--out".into(), out.into(), "--bpftune".into(), setup::bpftune_root().into()]);
+    let switches = [("--json", arguments.json), ("--here", arguments.here), ("--yes", arguments.yes)];
+    command.extend(switches.into_iter().filter(|(_, given)| *given).map(|(switch, _)| switch.into()));
+    Ok(command)
+}
+
+/// It asks and refuses by itself. Ctrl-C is for it alone: it puts everything back, and is waited for.
+fn here(arguments: &Arguments, programs: &Programs, out: &Path) -> Result<u8> {
+    process::leave_interrupts_to_children();
+    let command = contest(arguments, programs, out)?;
+    let status = Command::new(&command[0]).args(&command[1..]).status();
+    let status = status.with_context(|| format!("cannot start {}", programs.bench.display()))?;
+    Ok(status.code().and_then(|code| code.try_into().ok()).unwrap_or(1))
+}
+
+fn boot(arguments: &Arguments, programs: &Programs, out: &Path, lasts: Duration) -> Result<u8> {
     // The stock table of a size is up to three times as large.
     let table = arguments.sizes.iter().map(|size| size.saturating_mul(3)).max().unwrap_or(arguments.table);
     let mem_mib = LEAST_MIB.max(u32::try_from(table >> 8).unwrap_or(u32::MAX));
@@ -117,19 +150,15 @@ fn boot(arguments: &Arguments, programs: &Programs, lasts: Duration) -> Result<u
         arguments.kernel.name(),
         lasts.as_secs()
     );
-    let start = Instant::now();
-    let code = vm::run(&vm::Guest {
+    vm::run(&vm::Guest {
         kernel: arguments.kernel,
         cpus: 1,
         mem_mib,
         count_instructions: true,
         timeout: lasts * BUSY + BOOT,
-        out: out.clone(),
-        command,
-    })?;
-    eprintln!("the bench ended with {code} after {} s; its report: {}", start.elapsed().as_secs(), out.display());
-    draw(&programs.bench, arguments, &out)?;
-    Ok(code)
+        out: out.to_path_buf(),
+        command: contest(arguments, programs, Path::new(vm::OUT))?,
+    })
 }
 
 /// The plots as PNG too, here: a guest need not have fonts, and takes a hundred times as long.

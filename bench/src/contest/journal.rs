@@ -1,0 +1,82 @@
+//! What was found, on disk before anything is changed, so that the next contest can put it back after a kill.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, Write};
+use std::process;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bench::{netns, processes};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::ctnetlink;
+use crate::put_back::{RunFolder, run_name};
+use crate::sysctls::Sysctls;
+
+/// Gone after a reboot, like all that it tells of. Empty where nothing is to be put back.
+const PATH: &str = "/run/conntrack-guard-bench-contest.json";
+/// The guard puts back what it changed when it is asked to end.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    /// The process that writes it.
+    pid: u32,
+    /// The settings before its first run.
+    settings: Sysctls,
+}
+
+/// Held while a contest lives: one at a time.
+#[derive(Debug)]
+pub(super) struct Journal(Flock<File>);
+
+impl Journal {
+    /// Puts back what a killed contest left, and what killed runs did; a line about each.
+    pub fn open() -> Result<(Self, Vec<String>)> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(PATH).context(PATH)?;
+        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, nix::Error::EWOULDBLOCK)) => bail!("another contest is at work here: wait for its end"),
+            Err((_, errno)) => return Err(errno).context(PATH),
+        };
+        let mut text = String::new();
+        file.read_to_string(&mut text).context(PATH)?;
+        // What was cut short was written before anything was changed.
+        let killed: Option<Record> = serde_json::from_str(&text).ok();
+        let mut lines = Vec::new();
+        if let Some(killed) = &killed {
+            processes::end(&run_name(killed.pid), PATIENCE).context("ending what a killed contest started")?;
+        }
+        lines.extend(netns::tidy()?);
+        let mut journal = Self(file);
+        if let Some(Record { pid, settings }) = killed {
+            // Of its load.
+            ctnetlink::flush()?;
+            let changed = settings.changed()?.len();
+            settings.put_back().context("cannot put back what a killed contest set")?;
+            let folder = RunFolder::of(pid);
+            if folder.exists() {
+                fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            }
+            journal.clear()?;
+            lines.push(format!("the contest {pid} was killed: put back {changed} settings"));
+        }
+        Ok((journal, lines))
+    }
+
+    /// From here on a kill leaves something to be put back: these settings.
+    pub fn begin(&mut self, settings: &Sysctls) -> Result<()> {
+        let record = Record { pid: process::id(), settings: settings.clone() };
+        self.0.write_all(&serde_json::to_vec(&record)?).and_then(|()| self.0.sync_data()).context(PATH)
+    }
+
+    /// Nothing is left to be put back.
+    pub fn close(mut self) -> Result<()> {
+        self.clear()
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        self.0.set_len(0).and_then(|()| self.0.rewind()).context(PATH)
+    }
+}
