@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -88,6 +88,10 @@ fn run(
     Builder::new_current_thread().enable_time().build()?.block_on(async {
         while let Some(arrival) = schedule.next(progress, &figures, stop).await {
             while !send(&arrival)? {
+                // A queue may stay full for as long as it likes.
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
                 sleep(PAUSE).await;
             }
             progress.make(1);
@@ -101,6 +105,18 @@ fn run(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_whose_queue_stays_full_ends_when_it_is_told_to() {
+        let course = Course { duration: Duration::from_hours(1), sources: 1, seed: 1, number: 0 };
+        let (progress, stop) = (Progress::default(), AtomicBool::new(false));
+        let outcome = run(&Rate::constant(1_000.0), &course, &progress, &stop, |_| {
+            stop.store(true, Ordering::Relaxed);
+            Ok(false)
+        });
+        let outcome = outcome.unwrap();
+        assert_eq!((outcome.started, outcome.made), (1, 0));
+    }
 
     #[test]
     fn a_scan_goes_through_closed_ports_and_two_scans_differ() {
