@@ -50,18 +50,21 @@ fn rows(report: &Report) -> impl Iterator<Item = (&'static Figure, Vec<String>)>
 fn rows_of_loads(report: &Report) -> Vec<(String, Vec<String>)> {
     let loads = &report.scenario.loads;
     let count = if loads.len() > 1 { loads.len() } else { 0 };
-    let row = |index: usize, words: &str, unit: Unit, of: &dyn Fn(&Outcome) -> u64| {
+    let row = |index: usize, words: &str, unit: Unit, of: &dyn Fn(&Outcome) -> Option<u64>| {
         let cell = |entry: &Entry| {
-            let values = entry.runs.iter().filter_map(|run| Some(of(&run.outcome.loads.get(index)?.outcome)));
+            let values = entry.runs.iter().filter_map(|run| of(&run.outcome.loads.get(index)?.outcome));
             Spread::of(values).map_or_else(|| "–".to_owned(), |spread| unit.words(spread.median))
         };
         (format!("{}: {words}", loads[index].name), report.alternatives.iter().map(cell).collect())
     };
     let rows = |index| {
         [
-            row(index, "made", Unit::Count, &|outcome| outcome.made),
-            row(index, "failed", Unit::Count, &Outcome::failures),
-            row(index, "connect latency, p99", Unit::Micros, &|outcome| micros(outcome.connect.at(0.99))),
+            row(index, "made", Unit::Count, &|outcome| Some(outcome.made)),
+            row(index, "failed", Unit::Count, &|outcome| Some(outcome.failures())),
+            // Not every load has it: wrk does not tell, and SYNs that nobody completes never connect.
+            row(index, "connect latency, p99", Unit::Micros, &|outcome| {
+                (outcome.connect.count() > 0).then(|| micros(outcome.connect.at(0.99)))
+            }),
         ]
     };
     (0..count).flat_map(rows).collect()
