@@ -215,31 +215,33 @@ fn programs_of(child: &Child) -> Vec<String> {
 }
 
 #[test]
-fn the_next_run_ends_what_a_killed_one_balanced_with() {
+fn the_next_run_puts_back_what_a_killed_one_balanced_and_translated_with() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("long.toml");
     let cases = [
-        ("kind = \"ipvs\", conntrack = true", "kind = \"tcp\"\nrate = 50", &[][..]),
-        ("kind = \"haproxy\"", "kind = \"wrk\"\nclients = 1", &["haproxy", "wrk"]),
+        ("kind = \"ipvs\", conntrack = true", "kind = \"tcp\"\nrate = 50", &[][..], 1),
+        ("kind = \"haproxy\"", "kind = \"wrk\"\nclients = 1", &["haproxy", "wrk"], 0),
+        ("ip = \"ipv6\", nat = true", "kind = \"tcp\"\nrate = 50", &[], 0),
     ];
-    for (topology, load, programs) in cases {
+    for (topology, load, programs, services) in cases {
         fs::write(&file, format!("duration = \"10m\"\ntopology = {{ {topology} }}\n[[load]]\n{load}")).unwrap();
         in_gateway(|| {
-            let state = || (ip_forward(), rules(), links().lines().count(), ipvs());
+            // One interface is unlike the others: it comes back as it was.
+            fs::write("/proc/sys/net/ipv6/conf/lo/forwarding", "1").unwrap();
+            let state = || (ip_forward(), ipv6_forwarding(), rules(), links().lines().count(), ipvs());
             let before = state();
             let mut child = start_program(&["run", "--scenario", file.to_str().unwrap()]);
-            assert_eq!(ipvs().1, usize::from(programs.is_empty()));
-            assert_eq!(programs_of(&child), programs);
+            assert_eq!((programs_of(&child), ipvs().1), (programs.iter().map(ToString::to_string).collect(), services));
             signal(&child, Signal::SIGKILL);
             child.wait().unwrap();
-            assert_eq!(
-                (namespaces_of(&child), programs_of(&child)),
-                (2, programs.iter().map(ToString::to_string).collect())
-            );
-            Topology::create().unwrap().remove().unwrap();
-            assert_eq!((namespaces_of(&child), programs_of(&child), state()), (0, Vec::new(), before));
-            let files = format!("/run/conntrack-guard-bench-files/cgb{}_0", child.id());
-            assert!(!fs::exists(files).unwrap());
+            assert_eq!((namespaces_of(&child), programs_of(&child).len()), (2, programs.len()));
+            assert_ne!(state(), before);
+            let next = Topology::create().unwrap();
+            let removed = format!("cgb{}_0 was killed: removed what it had left", child.id());
+            assert!(next.leftovers().contains(&removed), "{:?}", next.leftovers());
+            next.remove().unwrap();
+            assert_eq!((namespaces_of(&child), programs_of(&child), state()), (0, Vec::new(), before), "{topology}");
+            assert!(!fs::exists(format!("/run/conntrack-guard-bench-files/cgb{}_0", child.id())).unwrap());
         });
     }
 }
