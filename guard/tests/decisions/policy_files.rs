@@ -98,9 +98,14 @@ fn a_key_that_is_none_is_refused_with_the_likely_one() {
     );
     assert_eq!(error("horizon = \"10s\"\n"), "p.toml:1:1: horizon: unknown key here; `horizon` stands in [table]");
     assert_eq!(
-        error("[reap]\nmode = \"off\"\n"),
-        "p.toml:1:2: reap: unknown key; known at the top of the file: version, mode, table, hash, timeouts, relax, flood, \
+        error("[harvest]\nmode = \"off\"\n"),
+        "p.toml:1:2: harvest: unknown key; known at the top of the file: version, mode, table, hash, timeouts, relax, flood, \
          stop. Remove it"
+    );
+    assert_eq!(
+        error("[reap]\nmode = \"off\"\n"),
+        "p.toml:1:2: reap: this version removes no entries: those that are there go when their timeouts end. Remove [reap] \
+         and all in it"
     );
     assert_eq!(
         error("[timeouts.tcp-timewait]\nfloor = \"30s\"\n"),
