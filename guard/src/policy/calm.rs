@@ -6,7 +6,7 @@ use crate::config::Policy;
 
 /// The wait for calm doubles no more often than this: 32 times `relax.after`, 5 h 20 min by default.
 const MOST_DOUBLINGS: u32 = 5;
-/// A step back is given at least this long to show what it does.
+/// A step back is given the time that it takes to show what it does, but at least this, and at most [`SOON`] or `relax.after`.
 const SHORTEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Between two sweeps of the gc worker the count rises by all that expires meanwhile, and they come up to a minute apart
@@ -77,7 +77,7 @@ impl Calm {
 
     /// A step back is taken, which shows after `shows`.
     pub(super) fn stepped(&mut self, now: Duration, shows: Duration, policy: &Policy) {
-        let pause = shows.min(policy.relax.after).max(SHORTEST_PAUSE);
+        let pause = shows.min(policy.relax.after.max(SOON)).max(SHORTEST_PAUSE);
         self.step = Some((now, now.saturating_add(pause)));
         self.soon = shows.saturating_mul(3).min(SOON);
     }

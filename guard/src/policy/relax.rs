@@ -64,7 +64,9 @@ fn relax_timeout(situation: &Situation<'_>, timeout: Timeout, current: u64, targ
         ),
         expectation: Some(Expectation { of: Expected::Count, value: count, at: estimate.at.saturating_add(shows) }),
     };
-    Step { change, fits: has_room(situation, count, estimate.table.max), shows, without }
+    // A prediction is of one moment, and there must be room until the next sweep as well.
+    let most = count.max(estimate.table.count.saturating_add(more));
+    Step { change, fits: has_room(situation, most, estimate.table.max), shows, without }
 }
 
 fn relax_max(situation: &Situation<'_>, current: u64, target: u64) -> Option<Step> {

@@ -85,41 +85,41 @@ fn dropped_for_room(outcome: &Outcome) -> f64 {
 
 /// Settings that go back and forth, or never stand still, under a load that does.
 fn restless(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
-    let mut wrong = Vec::new();
+    let (mut wrong, mut late) = (Vec::new(), 0);
     let last = scenario.lasts - 300.0;
-    // Chance may bring a load near the mark across it late, and once.
-    let again = |(place, made): &(usize, &Made)| {
-        let before = &outcome.changes[..*place];
-        made.at >= last && before.iter().any(|earlier| earlier.change.setting == made.change.setting)
-    };
-    let again = outcome.changes.iter().enumerate().filter(again).count();
-    if again > 0 && !tries_less_often(outcome, last) {
-        wrong.push(format!("{again} more changes in the last five minutes of a constant load"));
-    }
     for setting in Setting::all() {
-        let ways: Vec<bool> = outcome
-            .changes
-            .iter()
-            .filter(|made| made.change.setting == setting)
-            .map(|made| made.change.new > made.change.old)
-            .collect();
-        let turns = ways.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        let made: Vec<&Made> = outcome.changes.iter().filter(|made| made.change.setting == setting).collect();
+        let up = |made: &Made| made.change.new > made.change.old;
+        let turns: Vec<&Made> = made.windows(2).filter(|pair| up(pair[0]) != up(pair[1])).map(|pair| pair[1]).collect();
+        // Chance may bring a load near a mark across it late, and a step back may have to wait for its room: that is a
+        // first way there or back. What goes there again late does not come to rest.
+        late += turns.iter().skip(1).filter(|made| made.at >= last).count();
         // There and back; and once more, as the first way back may come too early.
-        if turns > 3 {
-            wrong.push(format!("{} goes back and forth {turns} times", setting.name()));
+        if turns.len() > 3 {
+            wrong.push(format!("{} goes back and forth {} times", setting.name(), turns.len()));
+        }
+        let pressed = made.iter().filter(|made| made.at >= last && !is_step_back(made)).count();
+        if pressed > 3 {
+            wrong.push(format!("{} is changed {pressed} times more in the last five minutes", setting.name()));
         }
     }
+    if late > 0 && !tries_less_often(outcome, last) {
+        wrong.push(format!("{late} more turns in the last five minutes of a constant load"));
+    }
     wrong
+}
+
+fn is_step_back(made: &Made) -> bool {
+    matches!(made.change.rule, Rule::RelaxTimeout | Rule::RelaxMax)
 }
 
 /// Whether steps back have been too early before this second, and each wait for the next was longer than the one before:
 /// what still happens comes later and later.
 fn tries_less_often(outcome: &Outcome, second: f64) -> bool {
-    let back = |made: &Made| matches!(made.change.rule, Rule::RelaxTimeout | Rule::RelaxMax);
-    let begun = outcome.changes.iter().any(|made| made.at < second && back(made));
+    let begun = outcome.changes.iter().any(|made| made.at < second && is_step_back(made));
     let (mut waits, mut undone): (Vec<f64>, _) = (Vec::new(), None);
     for made in &outcome.changes {
-        if back(made) {
+        if is_step_back(made) {
             waits.extend(undone.take().map(|undone: f64| made.at - undone));
         } else {
             undone = Some(made.at);
