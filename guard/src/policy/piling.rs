@@ -140,7 +140,7 @@ mod tests {
         minutes(&mut piling, 10..60, |_| 10_000.0);
         assert!(close(&piling, 0.0), "{piling:?}");
         let states = [(Timeout::TcpEstablished, InState { entries: 10_000.0, ends: 0.0, unreplied: 0.0 })].into();
-        let at = Duration::from_mins(60);
+        let at = Duration::from_hours(1);
         piling.look(&Estimate { at, states, ..estimate(10_000, 10_000, 0.0) }, true, true);
         assert!(piling.a_second() > 0.0, "{piling:?}");
     }
