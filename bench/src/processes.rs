@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 const VARIABLE: &str = "CONNTRACK_GUARD_BENCH_RUN";
 const PROC: &str = "/proc";
 const LOOK: Duration = Duration::from_millis(50);
+/// Looks until a killed one is gone: the kernel may have to end what it is in.
+const KILLED: u128 = 600;
 
 /// Marks what `command` will start, and all that this starts in turn.
 pub fn mark(command: &mut Command, run: &str) {
@@ -39,6 +41,9 @@ pub fn end(run: &str, patience: Duration) -> io::Result<()> {
         }
         if living.is_empty() {
             break;
+        }
+        if look > looks + KILLED {
+            return Err(io::Error::other(format!("killed, and still there: {living:?}")));
         }
         thread::sleep(LOOK);
     }

@@ -102,7 +102,7 @@ impl Scale {
     pub fn words(self, rate: u64) -> String {
         format!(
             "Scale {self}, of all sizes, rates and the memory; times are as they are.\n\
-             \x20                          the gateway     this guest\n\
+             \x20                          the gateway           here\n\
              \x20 memory                   {:>7} MiB    {:>7} MiB\n\
              \x20 stock max = buckets      {:>11}    {:>11}\n\
              \x20 the guard's ceilings     {:>11}    {:>11}\n\
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(
             demo.words(400),
             "Scale 1/32, of all sizes, rates and the memory; times are as they are.\n\
-             \x20                          the gateway     this guest\n\
+             \x20                          the gateway           here\n\
              \x20 memory                    16,384 MiB        512 MiB\n\
              \x20 stock max = buckets          262,144          8,192\n\
              \x20 the guard's ceilings       4,194,304        131,072\n\

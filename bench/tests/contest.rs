@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -272,6 +273,12 @@ fn a_host_is_asked_for_and_is_afterwards_as_it_was_also_after_ctrl_c_and_a_kill(
     let bare = on_a_host(folder.path(), LONG, &["--here", "--yes"]).env("PATH", "/nowhere").output().unwrap();
     assert_eq!(bare.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&bare.stderr).contains("haproxy (package haproxy)"), "{bare:?}");
+    let lock = fs::File::open("/sys/module/nf_conntrack/parameters/hashsize").unwrap();
+    let guarded = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).unwrap();
+    let guard = on_a_host(folder.path(), SHORT, &["--here", "--yes"]).output().unwrap();
+    assert_eq!(guard.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&guard.stderr).contains("a conntrack-guard is at work"), "{guard:?}");
+    drop(guarded);
     assert_eq!(now(), before);
 
     let done = on_a_host(folder.path(), SHORT, &["--here", "--yes", "--against", "static"]).output().unwrap();

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use bench::conntrack;
 use bench::netns::{self, Tool};
 use bench::scenario::Scenario;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::alternative::Alternative;
 use super::journal::Journal;
@@ -26,6 +28,7 @@ use crate::{NotHere, WrongUsage, afresh, ctnetlink};
 /// `cargo xtask vm` sets it for what it runs in a guest.
 const GUEST: &str = "CONNTRACK_GUARD_OUT";
 const MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+const GUARDED: &str = "/sys/module/nf_conntrack/parameters/hashsize";
 /// What bpftune is started with.
 const UNSHARE: Tool = Tool { program: "unshare", package: "util-linux" };
 /// How often a waiting question looks whether it is to stop.
@@ -61,6 +64,7 @@ impl Place {
         for line in leftovers {
             eprintln!("{line}");
         }
+        check_no_guard()?;
         if !self.here {
             afresh::check_unused("the bench", "cargo xtask bench churn")?;
         } else if !plan.agreed(self.yes, stop)? {
@@ -180,6 +184,21 @@ impl Plan<'_> {
             programs.join(", ")
         );
         text
+    }
+}
+
+/// One that runs already answers every setting of the contest with its own. It holds a lock on this file while it lives.
+fn check_no_guard() -> Result<()> {
+    // Without the file no guard can hold it.
+    let Ok(file) = File::open(GUARDED) else { return Ok(()) };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Err((_, nix::Error::EWOULDBLOCK)) => {
+            let text = "a conntrack-guard is at work on this kernel and would answer every setting: stop it first, \
+                        `systemctl stop conntrack-guard`";
+            Err(NotHere(text.to_owned()).into())
+        }
+        Err((_, errno)) => Err(errno).context(GUARDED),
+        Ok(_) => Ok(()),
     }
 }
 

@@ -54,7 +54,9 @@ impl Journal {
             // Of its load.
             ctnetlink::flush()?;
             let changed = settings.changed()?.len();
-            settings.put_back().context("cannot put back what a killed contest set")?;
+            settings.put_back().with_context(|| {
+                format!("cannot put back what a killed contest set; with {PATH} removed nothing more is tried")
+            })?;
             let folder = RunFolder::of(pid);
             if folder.exists() {
                 fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
