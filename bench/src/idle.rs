@@ -43,11 +43,11 @@ pub(crate) struct Arguments {
 
 /// What it took, of all its threads.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Idle {
+pub(crate) struct Idle {
     /// Sleeps that ended, a second: voluntary context switches.
     wake_ups: f64,
     /// Its own and those of its system calls, a second: nanoseconds of a clock on which one takes one.
-    instructions: f64,
+    pub instructions: f64,
     /// Of a core that executes one a nanosecond.
     share: f64,
     /// `VmRSS`, KiB.
@@ -77,14 +77,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     let words = [OsStr::new("--state-dir"), folder.path().as_os_str()];
     let guard = Guard::start_program(&arguments.guard, &words, folder.path(), PATIENCE, LOOK, stop)?;
     guard.check_that_it_measures()?;
-    thread::sleep(SETTLED);
-    let process = PathBuf::from(format!("/proc/{}", guard.pid()));
-    let (began, before) = (Instant::now(), taken(&process)?);
-    thread::sleep(Duration::from_secs(arguments.seconds.into()));
-    let (after, elapsed) = (taken(&process)?, began.elapsed().as_secs_f64());
-    let path = process.join("status");
-    let status = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let idle = Idle::new(&after.since(&before)?, elapsed, &status)?;
+    let idle = measure(&guard, arguments.seconds)?;
     let ended = guard.stop()?;
     ensure!(ended.success(), "the guard ended with {ended}");
     let broken = idle.broken();
@@ -97,6 +90,18 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         eprintln!("not kept: {promise}");
     }
     Ok(ExitCode::from(u8::from(!broken.is_empty())))
+}
+
+/// What this guard takes in so many seconds, once the echoes of its start are over.
+pub(crate) fn measure(guard: &Guard, seconds: u32) -> Result<Idle> {
+    thread::sleep(SETTLED);
+    let process = PathBuf::from(format!("/proc/{}", guard.pid()));
+    let (began, before) = (Instant::now(), taken(&process)?);
+    thread::sleep(Duration::from_secs(seconds.into()));
+    let (after, elapsed) = (taken(&process)?, began.elapsed().as_secs_f64());
+    let path = process.join("status");
+    let status = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    Idle::new(&after.since(&before)?, elapsed, &status)
 }
 
 /// What its threads have taken: the scheduler's own sums (Documentation/scheduler/sched-stats.rst), and the times they slept.

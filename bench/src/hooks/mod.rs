@@ -9,6 +9,7 @@ mod figures;
 mod filler;
 mod flows;
 mod report;
+mod share;
 mod sweep;
 mod variants;
 mod watcher;
@@ -21,6 +22,7 @@ use anyhow::{Context, Result};
 use bench::conntrack::{self, Settings};
 
 use self::report::{Pair, Report};
+use self::share::Share;
 use self::sweep::{Bench, LOADS};
 use self::variants::VARIANTS;
 use self::watcher::Watcher;
@@ -57,7 +59,8 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
             pairs.push(pair);
         }
     }
-    let report = Report::new(kernel, arguments.rounds, VARIANTS, &pairs);
+    let ticks = share::ticks(folder.path(), stop).context("cannot measure the guard's ticks")?;
+    let report = Report::new(kernel, arguments.rounds, VARIANTS, &pairs, Share::new(&pairs, ticks));
     if arguments.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {

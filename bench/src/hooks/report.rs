@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::figures::{Spread, slope};
+use super::share::Share;
 use super::sweep::{BATCHES, CONNECTIONS, Cost, ENTRIES, FLOWS, LOADS, Load};
 use super::variants::Variant;
 use crate::table::{Table, grouped};
@@ -31,6 +32,8 @@ pub(super) struct Report {
     pub udp_flows_a_batch: u16,
     pub tcp_connections_a_batch: u16,
     pub rows: Vec<Row>,
+    /// What the idle guard adds to a TCP connection.
+    pub idle_guard: Option<Share>,
 }
 
 /// What one variant costs.
@@ -60,7 +63,7 @@ const ALONE: &str = "nothing watching";
 
 impl Report {
     /// Puts the sweeps together.
-    pub fn new(kernel: String, rounds: u32, variants: &[Variant], pairs: &[Pair]) -> Self {
+    pub fn new(kernel: String, rounds: u32, variants: &[Variant], pairs: &[Pair], idle_guard: Option<Share>) -> Self {
         let mut rows = Vec::new();
         for quantity in QUANTITIES {
             rows.push(row(quantity.0, ALONE, |load| {
@@ -85,12 +88,14 @@ impl Report {
             udp_flows_a_batch: FLOWS,
             tcp_connections_a_batch: CONNECTIONS,
             rows,
+            idle_guard,
         }
     }
 
     /// For people.
     pub fn words(&self) -> String {
-        format!("{}\n{}", self.setup(), self.table())
+        let share = self.idle_guard.as_ref().map(Share::words).unwrap_or_default();
+        format!("{}\n{}\n{share}", self.setup(), self.table())
     }
 
     fn setup(&self) -> String {
@@ -173,7 +178,7 @@ mod tests {
             LOADS.map(|load| Cost { insert: base + fixed + node * load.nodes(), ..Cost::default() })
         };
         let pair = |base| Pair { variant: 0, alone: costs(base, 0.0, 0.0), watched: costs(base, 300.0, 20.0) };
-        let report = Report::new("6.12".to_owned(), 2, &VARIANTS[..1], &[pair(1000.0), pair(3000.0)]);
+        let report = Report::new("6.12".to_owned(), 2, &VARIANTS[..1], &[pair(1000.0), pair(3000.0)], None);
         let row = |variant| report.rows.iter().find(|row| row.quantity == "its insert" && row.variant == variant);
         let (alone, variant) = (row(ALONE).unwrap(), row(VARIANTS[0].name).unwrap());
         assert_eq!(alone.instructions[0], Spread { median: 2000.0, lowest: 1000.0, highest: 3000.0 });
