@@ -108,7 +108,7 @@ fn table(entry: &Entry, run: &Run, (end, top): (f64, f64), panel: &Area<'_>) -> 
         .configure_mesh()
         .x_desc("seconds")
         .x_label_formatter(&|seconds| whole(*seconds))
-        .light_line_style(WHITE)
+        .max_light_lines(1)
         .y_label_formatter(&|entries| whole(*entries))
         .draw()?;
     let points = |column: &[u64]| -> Vec<(f64, f64)> {
@@ -154,7 +154,7 @@ fn drops(report: &Report, area: &Area<'_>) -> Drawn {
         .x_desc("seconds")
         .x_label_formatter(&|seconds| whole(*seconds))
         .y_desc("new flows dropped, retries counted")
-        .light_line_style(WHITE)
+        .max_light_lines(1)
         .y_label_formatter(&|dropped| whole(*dropped))
         .draw()?;
     for (index, (entry, at, dropped)) in lines.iter().enumerate() {
@@ -195,7 +195,7 @@ fn latencies(report: &Report, area: &Area<'_>) -> Drawn {
         .x_desc("percent of connects that took no longer")
         .x_label_formatter(&|one_in| format!("{}", 100.0 - 100.0 / one_in))
         .y_desc("connect latency (if connected)")
-        .light_line_style(WHITE)
+        .max_light_lines(1)
         .y_label_formatter(&|micros| Unit::Micros.words(rounded(*micros)))
         .draw()?;
     for (index, (entry, curve)) in curves.into_iter().enumerate() {
@@ -248,7 +248,7 @@ pub(super) fn sizes(lines: &[(String, Vec<(f64, f64)>)]) -> Result<String> {
             .x_desc("entries in the table before the load")
             .x_label_formatter(&|entries| whole(*entries))
             .y_desc("instructions for a connection")
-            .light_line_style(WHITE)
+            .max_light_lines(1)
             .y_label_formatter(&|cost| whole(*cost))
             .draw()?;
         for (index, (name, points)) in lines.iter().enumerate() {

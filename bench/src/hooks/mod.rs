@@ -59,6 +59,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
             pairs.push(pair);
         }
     }
+    bench.settle()?;
     let ticks = share::ticks(folder.path(), stop).context("cannot measure the guard's ticks")?;
     let report = Report::new(kernel, arguments.rounds, VARIANTS, &pairs, Share::new(&pairs, ticks));
     if arguments.json {

@@ -88,6 +88,13 @@ impl Bench {
         &self.namespace
     }
 
+    /// Sets the load to one entry a bucket.
+    pub fn settle(&self) -> Result<()> {
+        Settings { max: MAX, buckets: ENTRIES }.write()?;
+        thread::sleep(SETTLE);
+        self.filler.check(ENTRIES)
+    }
+
     /// Measures at each load, beginning with the `first`.
     pub fn sweep(&mut self, first: usize, stop: &AtomicBool) -> Result<[Cost; LOADS.len()]> {
         let mut costs = [Cost::default(); LOADS.len()];
