@@ -12,6 +12,7 @@ use bench::processes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::memory::Usage;
 use crate::put_back::{RunFolder, run_name};
 
 /// Makes the root a system for one process: what it mounts is gone with it. The first word is the root.
@@ -22,6 +23,10 @@ const READY: &str = "bpftune works";
 /// It loads the programs of all its tuners; see the guard's.
 const PATIENCE: Duration = Duration::from_mins(10);
 const LOOK: Duration = Duration::from_millis(100);
+/// It says so before all of them are loaded: each of its probes makes it read /proc/kallsyms, 30 s of an emulated CPU in all.
+/// It is at work once its CPU time stood still at so many looks in a row: 1 s.
+const REST: u32 = 10;
+const LIMIT: u32 = 6_000;
 /// Lines of its log that an error shows.
 const TAIL: usize = 6;
 
@@ -67,7 +72,26 @@ impl Bpftune {
             ensure!(start.elapsed() < PATIENCE, "bpftune is not at work after {PATIENCE:?}: {}", self.tail());
             thread::sleep(LOOK);
         }
-        Ok(())
+        self.settle(stop)
+    }
+
+    /// Counted in looks, not by the clock: one that counts instructions leaps while everybody waits.
+    fn settle(&mut self, stop: &AtomicBool) -> Result<()> {
+        let (mut taken, mut quiet) = (0, 0);
+        for _ in 0..LIMIT {
+            thread::sleep(LOOK);
+            if let Some(status) = self.process.try_wait()? {
+                bail!("bpftune ended with {status}: {}", self.tail());
+            }
+            ensure!(!stop.load(Ordering::Relaxed), "stopped");
+            let now = Usage::read(self.pid())?.cpu_ms;
+            quiet = if now == taken { quiet + 1 } else { 0 };
+            taken = now;
+            if quiet == REST {
+                return Ok(());
+            }
+        }
+        bail!("bpftune is still loading its tuners after {LIMIT} looks: {}", self.tail())
     }
 
     /// Its process.
