@@ -48,13 +48,16 @@ fn through_haproxy_a_connection_is_two_entries_and_wrk_is_answered() {
             assert_eq!(outcome.all.failures(), 0, "{:?}", outcome.all.failed);
             let [first, half, syns, wrk] = [0, 1, 2, 3].map(|number: usize| outcome.loads[number].outcome.made);
             near(first + half + syns, 3.0 * 60.0);
-            assert!(wrk > 20, "{outcome:?}");
+            // A closed loop: how many depends on the machine.
+            assert!(wrk > 0, "{outcome:?}");
             assert!(outcome.loads[3].outcome.request.count() >= wrk);
             assert_eq!(in_state(entries, "SYN_RECV"), syns);
             assert_eq!(servers(entries), 16, "{entries:?}");
-            let balanced =
-                entries.iter().filter(|entry| entry.contains(" dport=8080 ") || entry.contains(" dport=8081 "));
-            assert_eq!(balanced.count() as u64, 2 * (first + half), "{entries:?}");
+            let of = |ports: &[&str]| {
+                entries.iter().filter(|entry| ports.iter().any(|port| entry.contains(port))).count() as u64
+            };
+            assert_eq!(of(&[" dport=8080 ", " dport=8081 "]), 2 * (first + half), "{entries:?}");
+            assert!(of(&[" dport=8003 "]) >= 2 * wrk, "{entries:?}");
         });
     }
 }
