@@ -7,11 +7,13 @@
 //! the time is the timeout, so the entries follow without looking at one of them.
 
 mod ahead;
+mod found;
 
 use std::time::Duration;
 
 use self::ahead::Ahead;
 use super::arrivals::{Arrivals, Lane};
+use super::average::Average;
 use super::correction::{Correction, Flows};
 use super::ends::PerTimeout;
 use super::eras::{Era, Eras, Span};
@@ -19,9 +21,9 @@ use super::kinds::Kind;
 use super::outlook::ended;
 use super::pace::Pace;
 use super::readings::Flow;
-use super::states::all;
-use super::sweeps::Sweeps;
-use crate::observe::{Census, Timeout, Timeouts};
+use super::reaping::{Mean, met_by};
+use super::sweeps::{Sweeps, Swept};
+use crate::observe::{TableReading, Timeout, Timeouts};
 
 /// From this share of the entries on, ends of one interval that nothing brought about may be a clearing (`conntrack -F`, an
 /// address deleted), not timeouts.
@@ -33,6 +35,8 @@ const LEAST: f64 = 0.01;
 /// Of so large a share of what comes it must be known how it ends before it can be said where the count will settle: the rest
 /// may stay for days.
 const ACCOUNTED: f64 = 0.9;
+/// Memory of how many are refused.
+const REFUSED: Duration = Duration::from_secs(5);
 const ALL: usize = Timeout::ALL.len();
 
 /// Everything that came and went, on a clock that only evidence advances.
@@ -51,13 +55,24 @@ pub(super) struct Cohorts {
     batch: Batch,
     /// What is expected of the entries that are there.
     ahead: Ahead,
+    /// And of the table within the horizon, uncorrected.
+    expected: Flows,
     correction: Correction,
-    /// The share of all that came within each timeout that a fresh census found there still.
+    /// The share of what comes that a fresh census found to wait for each timeout.
     found: PerTimeout,
-    /// When the last census was made.
+    /// Of which it could not tell whether they wait there or pass.
+    passing: [bool; ALL],
+    /// When the last census was made, and the rate at which entries came then.
     census_at: Option<Duration>,
+    looked_at: f64,
+    /// How much longer the entries' time left is than the cohorts have it.
+    left_longer: f64,
     /// Entries that were there before all that is known to have come.
     before: Option<f64>,
+    /// As last read.
+    table: TableReading,
+    /// New flows refused, a second.
+    refused: Average,
 }
 
 /// Ends that belong together: what expired in this time was freed in it.
@@ -97,23 +112,32 @@ impl Cohorts {
             sweeps: Sweeps::new(),
             batch: Batch::default(),
             ahead: Ahead::default(),
+            expected: Flows::default(),
             correction: Correction::new(horizon),
             found: [0.0; ALL],
+            passing: [false; ALL],
             census_at: None,
+            looked_at: 0.0,
+            left_longer: 1.0,
             before: None,
+            table: TableReading::default(),
+            refused: Average::new(REFUSED),
         }
     }
 
     /// Takes in what came and went in an interval, and the count and the timeouts at its end.
-    pub(super) fn add(&mut self, flow: &Flow, interval: Duration, count: u64, timeouts: &Timeouts) {
+    pub(super) fn add(&mut self, flow: &Flow, interval: Duration, table: TableReading, timeouts: &Timeouts) {
         let seconds = interval.as_secs_f64();
+        let count = table.count;
         let before = self.now;
+        self.table = table;
         self.now += seconds;
         if self.eras.remember(self.now, timeouts) {
             self.correction.forget();
         }
         self.arrivals.add(before, self.now, flow.inserts);
         self.pace.add(flow.inserts / seconds, interval);
+        self.refused.add(flow.refused / seconds, interval);
 
         let were_there = count as f64 + flow.destroys;
         self.before.get_or_insert((were_there - flow.inserts).max(0.0));
@@ -122,54 +146,30 @@ impl Cohorts {
             // What went at once will not end later, and says nothing on how the others will end.
             self.arrivals.thin(flow.destroys);
             self.batch = Batch { from: self.now, ..Batch::default() };
-            self.ahead = self.look_ahead();
+            self.ahead = self.look_ahead(count);
             self.correction.forget();
             return;
         }
         let by_timeout = Timeout::ALL.map(|timeout| flow.ends.of(timeout));
         let freed = by_timeout.iter().sum();
-        if self.sweeps.add(self.now, interval, freed, were_there, self.ahead.dead) {
+        let Ahead { dead, planned, .. } = self.ahead;
+        let met = dead * met_by(flow.inserts + flow.refused, table.buckets);
+        if self.sweeps.add(self.now, interval, &Swept { freed, count: were_there, dead, met, planned }) {
             self.learn(before);
         }
         self.batch.inserts += flow.inserts;
         for (all, ends) in self.batch.ends.iter_mut().zip(by_timeout) {
             *all += ends;
         }
-        if self.sweeps.gap(self.now).is_none() && !self.sweeps.under_way() {
+        if !self.sweeps.are_seen(self.now) && !self.sweeps.under_way() {
             self.learn(self.now);
         }
         // Evicted, deleted, or of a state that no timeout belongs to.
         self.arrivals.thin((flow.destroys - freed).max(0.0));
         self.order = self.endings();
-        self.ahead = self.look_ahead();
-        let expected = self.expected(self.correction.horizon());
-        self.correction.add(self.now, Flows { inserts: flow.inserts, ends: freed }, expected);
-    }
-
-    /// Takes in the last census of a table with so many entries, where there is a fresh one.
-    pub(super) fn look(&mut self, census: Option<&Census>, count: u64) {
-        let at = census.map(|census| census.at);
-        if at == self.census_at {
-            return;
-        }
-        self.census_at = at;
-        self.found = [0.0; ALL];
-        let Some(census) = census else { return };
-        let each_stands_for = (count as f64 - self.ahead.dead).max(0.0) / (all(census) as f64).max(1.0);
-        for (timeout, state) in census.by.iter().filter(|(timeout, _)| only_waits(**timeout)) {
-            // Of what came before all that is known, all may be in this state.
-            let (came, before) = match self.came_within(*timeout) {
-                Some(came) => (came, 0.0),
-                None => (self.arrivals.cohorts().map(|cohort| cohort.came).sum(), self.before.unwrap_or_default()),
-            };
-            let seen = state.entries as f64;
-            // More than came within the timeout: packets keep them alive, and when they will end is not known.
-            if came > 0.0 && seen * each_stands_for <= came + before {
-                // As many as there are at least: chance is in what was looked at.
-                let least = (seen - 2.0 * seen.sqrt()) * each_stands_for - before;
-                self.found[*timeout as usize] = (least / came).clamp(0.0, 1.0);
-            }
-        }
+        self.ahead = self.look_ahead(count);
+        self.expected = self.expected(self.correction.horizon());
+        self.correction.add(self.now, Flows { inserts: flow.inserts, ends: freed }, self.expected);
     }
 
     /// Entries that came too short a time ago to have expired.
@@ -256,10 +256,14 @@ impl Cohorts {
         let known = |timeout: &Timeout| self.kinds[*timeout as usize].is_known() || found(*timeout) > 0.0;
         // What is there is known before the first of it ends: what was learnt of earlier ends has the rest.
         let all_found: f64 = self.found.iter().sum();
+        let looked = all_found > 0.0;
         let mut rest = (1.0 - all_found).max(0.0);
         let endings = self.by_end().into_iter().filter(known).map(|timeout| {
             let found = found(timeout) / all_found.max(1.0);
-            let more = (self.kinds[timeout as usize].share(0.0) - found).clamp(0.0, rest);
+            // What does not stay open first would have been found.
+            let would_be_found = lane(timeout).is_none() && !self.passing[timeout as usize];
+            let hidden = if looked && would_be_found { 0.0 } else { rest };
+            let more = (self.kinds[timeout as usize].share(0.0) - found).clamp(0.0, hidden);
             rest -= more;
             Ending { timeout, share: found + more }
         });
@@ -274,6 +278,11 @@ impl Cohorts {
     /// Entries that end by this timeout, a second.
     pub(super) fn ends(&self, timeout: Timeout) -> f64 {
         self.kinds[timeout as usize].ends()
+    }
+
+    /// Entries whose time has run out and that were not freed yet.
+    pub(super) fn dead(&self) -> f64 {
+        self.ahead.dead
     }
 
     /// Entries there that this timeout will end.
@@ -296,29 +305,22 @@ impl Cohorts {
         if accounted < ACCOUNTED {
             return None;
         }
-        let in_force = self.eras.in_force();
+        let (rate, in_force) = (self.pace.rate(), self.eras.in_force());
+        let mut mean = Mean::default();
         let stays = self.order.iter().map(|ending| {
-            let index = ending.timeout as usize;
-            ending.share * (in_force[index] + self.open(ending.timeout))
+            let (open, timeout) = (self.kinds[ending.timeout as usize].open(), in_force[ending.timeout as usize]);
+            mean.add_new(ending.share * rate, open + timeout, open, timeout);
+            ending.share * (open + timeout)
         });
-        Some(self.pace.rate() * stays.sum::<f64>())
-    }
-
-    /// Seconds that an entry is there besides its timeout: open before, dead after it.
-    fn open(&self, timeout: Timeout) -> f64 {
-        self.kinds[timeout as usize].open() + self.sweeps.lingering(self.now).mean()
+        let live = rate * stays.sum::<f64>();
+        let reaping = self.sweeps.reaping(self.now, 0.0, self.table.buckets, mean.interval());
+        Some(live + rate * reaping.lingering(rate, mean.interval()))
     }
 }
 
 /// The kinds whose entries may stay open for long before their timeout runs: it is learnt for how long.
 fn lane(timeout: Timeout) -> Lane {
     [Timeout::TcpTimeWait, Timeout::TcpClose, Timeout::UdpStream].iter().position(|kind| *kind == timeout)
-}
-
-/// Whether hardly an entry leaves this state but by its timeout, so that those in it are those that it will end.
-fn only_waits(timeout: Timeout) -> bool {
-    use Timeout::{Icmp, Icmpv6, TcpClose, TcpSynRecv, TcpSynSent, TcpTimeWait, Udp};
-    matches!(timeout, TcpSynSent | TcpSynRecv | TcpTimeWait | TcpClose | Udp | Icmp | Icmpv6)
 }
 
 #[cfg(test)]

@@ -85,9 +85,12 @@ impl Correction {
         }
     }
 
-    /// Something happened that nobody could expect: what is waiting is not judged.
+    /// Something happened that nobody could expect, or other timeouts are in force: what is waiting is not judged, and what
+    /// was wrong before says nothing of what follows.
     pub(super) fn forget(&mut self) {
         self.waiting.clear();
+        self.errors.clear();
+        self.usual = 0.0;
     }
 
     /// By how many more the count will grow within the horizon than these, if the error is the usual one.

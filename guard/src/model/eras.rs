@@ -90,6 +90,29 @@ impl Eras {
         OverTime { eras: &self.eras, timeout, place: 0, seconds, until: since(&self.eras, 1) }
     }
 
+    /// How long an entry stays whose last packet came then.
+    pub(super) fn stays(&self, at: f64, timeout: Timeout) -> f64 {
+        let era = self.eras.iter().rev().find(|era| era.since <= at).or(self.eras.front());
+        era.map_or(0.0, |era| era.seconds(timeout))
+    }
+
+    /// When this timeout last changed, and the longest that it was for an entry that was there then or came since, seconds.
+    pub(super) fn last_change(&self, timeout: Timeout) -> (f64, f64) {
+        let Some(last) = self.eras.back() else { return (f64::NEG_INFINITY, 0.0) };
+        let mut longest = last.seconds(timeout);
+        let mut changed = f64::NEG_INFINITY;
+        for (before, after) in self.eras.iter().zip(self.eras.iter().skip(1)).rev() {
+            if after.since + before.seconds(timeout) < last.since {
+                break;
+            }
+            if (before.seconds(timeout) - after.seconds(timeout)).abs() > 0.5 {
+                changed = changed.max(after.since);
+                longest = longest.max(before.seconds(timeout));
+            }
+        }
+        (changed, longest)
+    }
+
     /// When those came whose time ran out between `before` and `now`, if they stayed open for so long. Two spans where
     /// the timeout became shorter, none where it became longer.
     pub(super) fn came_for(&self, timeout: Timeout, open: f64, before: f64, now: f64) -> Vec<Span<'_>> {

@@ -64,7 +64,7 @@ impl Model {
             }
             if let Some(flow) = &step.flows {
                 self.cohorts.look(states::fresh(sample, SEEN_NOW), sample.table.count);
-                self.cohorts.add(flow, step.interval, sample.table.count, &sample.timeouts);
+                self.cohorts.add(flow, step.interval, sample.table, &sample.timeouts);
             }
             let counted = sample.census.as_ref().map_or(0, |census| self.count_at(census.at, sample));
             self.loads.add(sample, counted, step, &self.cohorts);
@@ -103,7 +103,7 @@ impl Model {
             states: states(sample, &self.cohorts),
             steady: destroy_rate.and_then(|_| self.cohorts.steady()).map(whole),
             load: self.loads.load(sample.table.count),
-            look_within: self.loads.look_within(),
+            look_within: self.loads.look_within(self.cohorts.wants_look()),
             memory: sample.memory,
             flowtables: sample.flowtables,
             time_of_day: sample.time_of_day,

@@ -144,12 +144,14 @@ impl Loads {
         }
     }
 
-    /// How soon the entries should be looked at again; `None`: at leisure.
-    pub(super) fn look_within(&self) -> Option<Duration> {
+    /// How soon the entries should be looked at again; `None`: at leisure. `others`: whether those that come now are others
+    /// than were looked at.
+    pub(super) fn look_within(&self, others: bool) -> Option<Duration> {
         let told = self.surge.is_none() || self.seen.is_some_and(|seen| seen.tells);
         match self.load {
-            Load::Growth if told => None,
             Load::Surge => Some(AT_ONCE),
+            _ if others => Some(AT_ONCE),
+            Load::Growth if told => None,
             Load::Growth | Load::Flood { .. } => Some(OFTEN),
         }
     }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use super::course::Course;
 use super::ends::PerTimeout;
-use super::sweeps::Lingering;
-use crate::observe::{Timeout, Timeouts};
+use super::reaping::Reaping;
+#[cfg(test)]
+use crate::observe::Timeout;
+use crate::observe::Timeouts;
 
 /// Points in time up to which the ends of the entries that are there are worked out, seconds from now. What is asked for
 /// between two lies on the line between them; after the last, none of them ends any more.
@@ -12,9 +15,6 @@ pub(super) const AFTER: [f64; 32] = [
     0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 15.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0, 75.0, 90.0, 120.0,
     150.0, 180.0, 240.0, 300.0, 360.0, 450.0, 600.0, 900.0, 1_200.0, 1_800.0, 2_700.0, 3_600.0,
 ];
-
-/// From this share of what comes on, it is known what ends it.
-const KNOWN: f64 = 0.7;
 
 /// The table's entries and what is expected of them, as of one sample.
 ///
@@ -27,14 +27,16 @@ pub struct Outlook {
     pub(super) count: f64,
     /// New entries expected, a second.
     pub(super) inserts: f64,
-    /// Entries of those there now that will have ended at [`AFTER`].
+    /// Entries of those there now whose time will have run out at [`AFTER`], besides those whose time has.
     pub(super) ends: [f64; AFTER.len()],
     /// The share of the new entries that each timeout will end. What is missing to 1 outlives every outlook.
     pub(super) shares: PerTimeout,
     /// Seconds for which the entries of each timeout stay open before it begins to run.
     pub(super) open: PerTimeout,
-    /// How they stay when it has run out.
-    pub(super) lingering: Lingering,
+    /// What has run out, and how it is freed.
+    pub(super) reaping: Reaping,
+    /// New flows refused, a second: the load asks for room for them too.
+    pub(super) refused: f64,
     /// The timeouts in force, seconds.
     pub(super) in_force: PerTimeout,
     /// Entries a second by which the count moves for reasons unknown: all of its growth where there are no hooks.
@@ -57,39 +59,13 @@ impl Outlook {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, and is never NaN here")]
     pub fn count(&self, after: Duration, timeouts: &Timeouts, max: u64) -> u64 {
         let after = after.as_secs_f64();
-        // The hooks see all network namespaces, so more may end than are in this one: what counts is the balance.
-        let left = self.count - ended(&self.ends, after);
-        let came = self.inserts * after - self.new_ends(after, timeouts) + self.drift * after;
         let correction = if self.horizon > 0.0 { self.correction * (after / self.horizon).min(1.0) } else { 0.0 };
-        let highest = if max == 0 { f64::INFINITY } else { left.max(max as f64) }.max(0.0);
-        (left + came + correction).clamp(0.0, highest).round() as u64
-    }
-
-    /// Ends of entries that came after now: those of a timeout begin to end when it has run once.
-    fn new_ends(&self, after: f64, timeouts: &Timeouts) -> f64 {
-        let seconds = |timeout: Timeout| {
-            timeouts.get(&timeout).map_or(self.in_force[timeout as usize], |seconds| *seconds as f64)
-        };
-        let lingering = self.lingering(seconds).mean();
-        let ends = Timeout::ALL.iter().map(|timeout| {
-            let index = *timeout as usize;
-            let stays = self.open[index] + seconds(*timeout) + lingering;
-            self.shares[index] * self.inserts * (after - stays).max(0.0)
-        });
-        ends.sum()
-    }
-
-    /// Entries of a timeout are as many as come in its time, and have half of it left on average. Where too much is not
-    /// known of what comes, sweeps are expected to come as they do.
-    fn lingering(&self, seconds: impl Fn(Timeout) -> f64) -> Lingering {
-        let (mut known, mut there, mut left) = (0.0, 0.0, 0.0);
-        for timeout in Timeout::ALL {
-            let (share, seconds) = (self.shares[timeout as usize], seconds(timeout));
-            known += share;
-            there += share * seconds;
-            left += share * seconds * seconds / 2.0;
-        }
-        if known < KNOWN || there <= 0.0 { self.lingering } else { self.lingering.where_left(left / there) }
+        let max = if max == 0 { f64::INFINITY } else { max as f64 };
+        let course = |max| Course::new(self, timeouts, max).run(after);
+        let (free, full) = course(f64::INFINITY);
+        // A limit adds no entry, however much sooner it has what ran out freed.
+        let count = if full > max { course(max).0.min(free) } else { free };
+        (count + correction).clamp(0.0, count.max(max).max(0.0)).round() as u64
     }
 }
 

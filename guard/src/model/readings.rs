@@ -62,6 +62,8 @@ pub(super) struct Flow {
     pub(super) unanswered: f64,
     /// Went because their timeout had run out, as far as that can be told.
     pub(super) ends: Ends,
+    /// New flows refused because the table was full.
+    pub(super) refused: f64,
 }
 
 impl Readings {
@@ -139,6 +141,7 @@ fn step(base: &Base, now: &Base, interval: Duration, icmp: Icmp, doubts: &mut Ve
         destroys,
         unanswered: ends.of(Timeout::TcpSynSent) + ends.of(Timeout::TcpSynRecv),
         ends: ends.less_evicted(evicted as f64),
+        refused: now.refused.saturating_sub(base.refused) as f64,
     });
     let counts_inserts = now.inserts.is_some();
     Step {

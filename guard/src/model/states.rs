@@ -13,7 +13,8 @@ pub(super) const FRESH: Duration = Duration::from_mins(2);
 /// From a census where there is a fresh one, else by Little's law: as many as end in the time that the timeout takes.
 /// Open connections do not end by their timeout, so only a census knows them.
 pub(super) fn states(sample: &Sample, cohorts: &Cohorts) -> BTreeMap<Timeout, InState> {
-    let count = sample.table.count as f64;
+    // What has run out is in the count until it is freed, and in no census.
+    let count = (sample.table.count as f64 - cohorts.dead()).max(0.0);
     let census = sample.census.as_ref();
     let fresh = fresh(sample, FRESH);
     let states = Timeout::ALL.into_iter().filter_map(|timeout| {

@@ -7,41 +7,44 @@
 use std::time::Duration;
 
 use super::average::Average;
-use super::outlook::AFTER;
+use super::reaping::{Reaping, met};
 
 /// Memory of how many entries are freed.
 const MEMORY: Duration = Duration::from_mins(1);
 /// A sweep frees so many times what is freed on average, and this share of the table.
 const TIMES: f64 = 2.5;
 const SHARE: f64 = 0.02;
+/// Or as many as this share of what had run out.
+const MOST: f64 = 0.5;
 /// `GC_SCAN_EXPIRED_MAX` is 64000 / HZ in each jiffy.
-const FREED_A_SECOND: f64 = 64_000.0;
+pub(super) const FREED_A_SECOND: f64 = 64_000.0;
 /// Sweeps that are further apart are no sweeps (`GC_SCAN_INTERVAL_MAX` is 60 s), or nothing expired in between; seconds.
 const LONGEST: f64 = 75.0;
+/// A tick is this long at most, seconds, where nothing holds it up.
+const FIRST: f64 = 1.0;
+/// Entries that are freed sooner than this after their time has run out, seconds on average, are freed at once.
+const AT_ONCE: f64 = 1.0;
+/// By this share of the time between two the second may be late.
+const LATE: f64 = 0.1;
+/// Sweeps may come so many times sooner or later than `gc_worker` of Linux 5.19 plans them: older kernels plan otherwise.
+const RATIO: (f64, f64) = (0.25, 4.0);
+/// That is learnt over so many sweeps, and within this of what is planned it is as planned.
+const LEARNT: f64 = 8.0;
+const AS_PLANNED: (f64, f64) = (0.67, 1.5);
 
-/// How entries stay after their time has run out, until a lookup meets them or a sweep comes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Lingering {
-    /// Seconds between two sweeps; 0 where what expires goes at once.
-    gap: f64,
-    /// The share of them that lookups meet in a second.
-    met: f64,
-}
-
-impl Lingering {
-    /// Seconds on average.
-    pub(super) fn mean(self) -> f64 {
-        let Self { gap, met } = self;
-        let by_then = met * gap;
-        // Between two sweeps those that expire at any time wait for half of it, less what lookups meet before.
-        if by_then < 1e-3 { gap / 2.0 } else { (1.0 + (-by_then).exp_m1() / by_then) / met }
-    }
-
-    /// The same where entries have so many seconds left on average: `gc_worker` comes again after that time (1 s at least),
-    /// so that shorter timeouts bring it sooner. Where it comes sooner anyway, it is for a reason not known here.
-    pub(super) fn where_left(self, seconds: f64) -> Self {
-        Self { gap: self.gap.min(seconds.max(1.0)), ..self }
-    }
+/// What an interval shows of a sweep.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Swept {
+    /// Entries freed because their time had run out.
+    pub(super) freed: f64,
+    /// Entries there before.
+    pub(super) count: f64,
+    /// Those of them whose time had run out.
+    pub(super) dead: f64,
+    /// As many of these as lookups meet.
+    pub(super) met: f64,
+    /// So many seconds after the last sweep `gc_worker` planned the next one.
+    pub(super) planned: f64,
 }
 
 /// The sweeps seen.
@@ -49,13 +52,12 @@ impl Lingering {
 pub(super) struct Sweeps {
     /// Entries freed a second.
     usual: Average,
-    /// What lookups freed a second between sweeps, and how many were there to be freed.
-    met: Average,
+    /// How many were there to be freed, between sweeps.
     dead: Average,
-    /// When the last one ended.
+    /// When the last one began.
     last: Option<f64>,
-    /// Seconds between the last two.
-    gap: Option<f64>,
+    /// How much later or sooner they come than planned.
+    ratio: f64,
     /// Since when one is under way, and what it freed so far.
     sweeping: Option<(f64, f64)>,
 }
@@ -63,16 +65,18 @@ pub(super) struct Sweeps {
 impl Sweeps {
     pub(super) fn new() -> Self {
         let average = Average::new(MEMORY);
-        Self { usual: average, met: average, dead: average, last: None, gap: None, sweeping: None }
+        Self { usual: average, dead: average, last: None, ratio: 1.0, sweeping: None }
     }
 
-    /// Takes in what was freed in an interval that ended now, of a table with so many entries, `dead` of them expired
-    /// before. Answers with whether a sweep, or what looked like one, ended with the interval before.
-    pub(super) fn add(&mut self, now: f64, interval: Duration, freed: f64, count: f64, dead: f64) -> bool {
+    /// Takes in what was freed in an interval that ended now. Answers with whether a sweep, or what looked like one, ended
+    /// with the interval before.
+    pub(super) fn add(&mut self, now: f64, interval: Duration, table: &Swept) -> bool {
+        let &Swept { freed, count, dead, met, planned } = table;
         let seconds = interval.as_secs_f64();
         let usual = self.usual.mean();
-        let expected = usual * seconds;
-        let many = freed > TIMES * expected + 5.0 * expected.max(1.0).sqrt() && freed > SHARE * count;
+        let expected = (usual * seconds).max(met);
+        let many =
+            freed > TIMES * expected + 5.0 * expected.max(1.0).sqrt() && (freed > SHARE * count || freed > MOST * dead);
         let possible = freed <= (usual + FREED_A_SECOND) * seconds.max(1.0);
         let (began, so_far) = self.sweeping.unwrap_or((now - seconds, 0.0));
         self.usual.add(freed / seconds, interval);
@@ -82,13 +86,17 @@ impl Sweeps {
                 return false;
             }
             // What goes on for longer than a sweep could is none: more entries end than before.
-            self.usual = Average::new(MEMORY);
+            (self.usual, self.sweeping) = (Average::new(MEMORY), None);
+            return !self.are_seen(now);
         } else if self.sweeping.is_some() && freed < expected {
-            let at = now - seconds;
-            self.gap = self.last.map(|last| at - last).filter(|gap| *gap <= LONGEST);
+            // It began in the first interval in which it freed anything, and the next one is planned from there.
+            let at = f64::midpoint(began, (began + FIRST).min(now - seconds));
+            if let Some(gap) = self.last.map(|last| at - last).filter(|gap| *gap <= LONGEST) {
+                let ratio = (gap / planned.max(1.0)).clamp(RATIO.0, RATIO.1);
+                self.ratio += (ratio - self.ratio) / LEARNT;
+            }
             self.last = Some(at);
         } else if self.sweeping.is_none() {
-            self.met.add(freed / seconds, interval);
             self.dead.add(dead, interval);
         }
         self.sweeping.take().is_some()
@@ -99,45 +107,32 @@ impl Sweeps {
         self.sweeping.is_some()
     }
 
-    /// Seconds between them, where they come regularly.
-    pub(super) fn gap(&self, now: f64) -> Option<f64> {
-        self.gap.zip(self.last).and_then(|(gap, last)| (now - last <= 1.25 * gap + 5.0).then_some(gap))
+    /// When the last one began.
+    pub(super) fn last(&self) -> Option<f64> {
+        self.last
     }
 
-    /// For how long what has expired stays.
-    pub(super) fn lingering(&self, now: f64) -> Lingering {
-        Lingering { gap: self.gap(now).unwrap_or(0.0), met: self.met() }
+    /// Whether they come regularly.
+    pub(super) fn are_seen(&self, now: f64) -> bool {
+        self.last.is_some_and(|last| now - last <= LONGEST)
     }
 
-    /// The share of the dead that lookups meet in a second.
-    fn met(&self) -> f64 {
-        if self.dead.mean() > 1.0 { (self.met.mean() / self.dead.mean()).min(1.0) } else { 0.0 }
-    }
-
-    /// From what expires until [`AFTER`] (`dead` have already), what is freed until then.
-    pub(super) fn freed(&self, now: f64, dead: f64, expiring: &[f64; AFTER.len()]) -> [f64; AFTER.len()] {
-        let Some((gap, last)) = self.gap(now).zip(self.last) else { return expiring.map(|expired| dead + expired) };
-        let met = self.met();
-        let mut sweep = (last + gap - now).max(0.1);
-        let (mut dead, mut from, mut before) = (dead, 0.0, 0.0);
-        let mut freed = [0.0; AFTER.len()];
-        let mut all = 0.0;
-        for ((freed, to), expired) in freed.iter_mut().zip(AFTER).zip(expiring) {
-            let (mut new, mut span) = (expired - before, to - from);
-            while sweep <= to {
-                // All that expired until then goes at once.
-                let part = if to > from { (sweep - from) / (to - from) } else { 1.0 };
-                let until_then = new * part.clamp(0.0, 1.0);
-                all += dead + until_then;
-                (dead, new, span, from) = (0.0, new - until_then, to - sweep, sweep);
-                sweep += gap.max(1.0);
+    /// What frees the `dead`, in a table of so many buckets in which the next sweep was planned `planned` seconds after the
+    /// last.
+    pub(super) fn reaping(&self, now: f64, dead: f64, buckets: u64, planned: f64) -> Reaping {
+        let lingers = self.are_seen(now) || self.dead.mean() > AT_ONCE * self.usual.mean().max(1.0);
+        let as_planned = (AS_PLANNED.0..AS_PLANNED.1).contains(&self.ratio);
+        let ratio = if as_planned { 1.0 } else { self.ratio };
+        let each = (planned * ratio).max(1.0);
+        let next = match self.last {
+            Some(last) => {
+                let next = last + each - now;
+                // A sweep takes its time. One that stays away frees so little that it is not seen.
+                if next < -LATE * each { next.rem_euclid(each) } else { next.max(0.0) }
             }
-            let reaped = (dead + new / 2.0) * -(-met * span).exp_m1();
-            all += reaped;
-            dead = (dead + new - reaped).max(0.0);
-            (from, before, *freed) = (to, *expired, all);
-        }
-        freed
+            None => each / 2.0,
+        };
+        Reaping { dead, met: met(buckets), next: lingers.then_some(next), ratio }
     }
 }
 
@@ -147,49 +142,63 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Ten expire each second, and are freed every 30 s; then `quiet` seconds more.
-    fn swept(quiet: u32) -> (Sweeps, f64) {
+    fn table(freed: f64, count: f64, dead: f64, planned: f64) -> Swept {
+        Swept { freed, count, dead, met: 0.0, planned }
+    }
+
+    /// Ten expire each second, and are freed every 30 s, planned so far apart; then `quiet` seconds more.
+    fn swept(planned: f64, quiet: u32) -> (Sweeps, f64) {
         let (mut sweeps, mut now, mut dead) = (Sweeps::new(), 0.0, 0.0);
         let mut ended = 0;
         for second in 1..=120 + quiet {
             (now, dead) = (f64::from(second), dead + 10.0);
+            let before = dead;
             let freed = if second % 30 == 0 { std::mem::take(&mut dead) } else { 0.0 };
-            ended += u32::from(sweeps.add(now, SECOND, freed, 1_000.0, dead));
+            ended += u32::from(sweeps.add(now, SECOND, &table(freed, 1_000.0, before, planned)));
         }
         assert!((3..=4).contains(&ended), "{ended}");
         (sweeps, now)
     }
 
     #[test]
-    fn what_expires_is_freed_by_the_next_sweep() {
-        let (sweeps, now) = swept(10);
-        assert!(sweeps.gap(now).is_some_and(|gap| (gap - 30.0).abs() < 1e-9), "{sweeps:?}");
-        let expiring = AFTER.map(|after| 10.0 * after);
-        let freed = sweeps.freed(now, 100.0, &expiring);
-        let at = |seconds: f64| freed[AFTER.iter().position(|after| (after - seconds).abs() < 1e-9).unwrap()];
-        assert!(at(15.0).abs() < 1e-6, "{freed:?}");
-        assert!((at(20.0) - 300.0).abs() < 1.0 && (at(40.0) - 300.0).abs() < 1.0, "{freed:?}");
-        assert!((at(50.0) - 600.0).abs() < 1.0, "{freed:?}");
+    fn the_next_sweep_comes_when_it_was_planned() {
+        let (sweeps, now) = swept(30.0, 10);
+        let reaping = sweeps.reaping(now, 100.0, 1_000, 30.0);
+        assert_eq!((reaping.next, reaping.dead), (Some(19.5), 100.0));
+        let sooner = sweeps.reaping(now, 100.0, 1_000, 15.0).next;
+        assert_eq!(sooner, Some(4.5), "with less time left");
+        assert_eq!(sweeps.reaping(now + 21.0, 100.0, 1_000, 30.0).next, Some(0.0), "a little late");
+        assert_eq!(sweeps.reaping(now + 25.0, 100.0, 1_000, 30.0).next, Some(24.5), "it passed unseen");
+    }
+
+    #[test]
+    fn a_kernel_that_plans_otherwise_is_learnt() {
+        let (sweeps, now) = swept(10.0, 10);
+        let ratio = sweeps.reaping(now, 0.0, 1_000, 10.0).ratio;
+        assert!((1.5..=3.0).contains(&ratio), "{ratio}");
     }
 
     #[test]
     fn a_rate_that_stays_high_is_no_sweep() {
-        let (mut sweeps, now) = swept(10);
-        let ended: Vec<bool> =
-            (1..40).map(|second| sweeps.add(now + f64::from(second), SECOND, 2_000.0, 50_000.0, 0.0)).collect();
-        assert_eq!(ended.iter().position(|ended| *ended), Some(3), "{ended:?}");
+        let (mut sweeps, now) = swept(30.0, 10);
+        let high = table(2_000.0, 50_000.0, 0.0, 30.0);
+        assert!((1..40).all(|second| !sweeps.add(now + f64::from(second), SECOND, &high)), "{sweeps:?}");
         assert!(!sweeps.under_way());
+        // Where sweeps were never seen, what belongs together ends with it.
+        let mut sweeps = Sweeps::new();
+        for second in 1..60 {
+            sweeps.add(f64::from(second), SECOND, &table(10.0, 1_000.0, 0.0, 30.0));
+        }
+        assert!((60..100).any(|second| sweeps.add(f64::from(second), SECOND, &high)), "{sweeps:?}");
     }
 
     #[test]
-    fn where_nothing_is_swept_entries_go_when_they_expire() {
-        let (sweeps, now) = (Sweeps::new(), 100.0);
-        let freed = sweeps.freed(now, 7.0, &AFTER);
-        assert!(freed.iter().zip(AFTER).all(|(freed, after)| (freed - after - 7.0).abs() < 1e-9));
-        let (mut sweeps, now) = swept(10);
+    fn where_nothing_lingers_entries_go_when_their_time_runs_out() {
+        let mut sweeps = Sweeps::new();
         for second in 1..60 {
-            sweeps.add(now + f64::from(second), SECOND, 10.0, 1_000.0, 0.0);
+            sweeps.add(f64::from(second), SECOND, &table(10.0, 1_000.0, 0.0, 30.0));
         }
-        assert_eq!(sweeps.gap(now + 59.0), None, "they have ceased");
+        assert_eq!(sweeps.reaping(60.0, 7.0, 1_000, 30.0).next, None);
+        assert!(!sweeps.are_seen(60.0));
     }
 }

@@ -265,7 +265,8 @@ impl State {
             && policy.mode == Mode::Enforce
         {
             self.ours.changed(change);
-            self.predictions.expect(change, without.unwrap_or(0), estimate.at);
+            let effect = |after| situation.effect(change, after);
+            self.predictions.expect(change, without.unwrap_or(0), estimate.at, effect);
             if matches!(change.rule, Rule::RaiseMax | Rule::ShortenTimeout) {
                 self.calm.undone(estimate.at, policy);
             }

@@ -14,8 +14,8 @@ const APART: Duration = Duration::from_mins(5);
 const MARKS: usize = 12;
 
 /// Growth by less than this share of all entries may be none: a census looks at some 2,000 entries and leaves out what has
-/// expired and has not been swept yet, the count that it is drawn out to does not, and what it is held against is the
-/// lowest of many looks.
+/// expired and has not been swept yet, of which there is only an estimate, and what it is held against is the lowest of
+/// many looks.
 const NOISE: f64 = 0.1;
 
 /// Open connections at moments in the past.

@@ -66,7 +66,7 @@ impl TryFrom<String> for Setting {
 pub struct UnknownSetting(String);
 
 /// Which rule asks for a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rule {
     /// The forecast passes the high-water mark within the horizon.

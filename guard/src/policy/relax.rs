@@ -7,7 +7,7 @@ use super::limits::{entry_cost, table_bytes, with_headroom};
 use super::ours::Own;
 use super::plan::{Change, Expectation, Expected, Rule, Setting};
 use super::pressure::{NEAR, passes_mark};
-use super::situation::{Situation, in_force};
+use super::situation::{SHORT, Situation, in_force};
 use super::unseen::unseen;
 use crate::figures::{bytes, grouped, percent, time};
 use crate::observe::Timeout;
@@ -45,9 +45,10 @@ fn relax_timeout(situation: &Situation<'_>, timeout: Timeout, current: u64, targ
     let shows = Duration::from_secs(new);
     let after = situation.foresight(shows);
     let with = situation.demand(after, &situation.timeouts_with(timeout, new));
-    let seen = with.saturating_sub(situation.demand(after, &estimate.timeouts));
-    let more = gain.of(seen.saturating_add(unseen(situation, timeout, new, shows, seen)));
     let without = situation.demand_in_force(shows);
+    let seen_without = if shows <= SHORT { without } else { situation.demand(after, &estimate.timeouts) };
+    let seen = with.saturating_sub(seen_without);
+    let more = gain.of(seen.saturating_add(unseen(situation, timeout, new, shows, seen)));
     let count = without.saturating_add(more);
     let change = Change {
         setting: Setting::Timeout(timeout),

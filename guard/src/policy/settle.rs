@@ -62,15 +62,25 @@ pub(super) struct Predictions {
 }
 
 impl Predictions {
-    /// Remembers what a change is expected to do. `without`: the count expected if it were not made.
-    pub(super) fn expect(&mut self, change: &Change, without: u64, now: Duration) {
+    /// Remembers what a change is expected to do. `without`: the count expected if it were not made. What earlier changes
+    /// are expected to come to is moved by what this one does until then: `effect`, by how many more and by how many fewer
+    /// entries there are after a time.
+    pub(super) fn expect(
+        &mut self,
+        change: &Change,
+        without: u64,
+        now: Duration,
+        effect: impl Fn(Duration) -> (u64, u64),
+    ) {
         let Some(expected) = change.expectation else { return };
-        if let Setting::Timeout(_) = change.setting {
-            // Counts after the time from which this change shows will not be those that were expected without it.
-            let shows = now.saturating_add(Duration::from_secs(change.old.min(change.new)));
-            self.pending.retain(|earlier| {
-                earlier.decided == now || earlier.expected.of != Expected::Count || earlier.expected.at <= shows
-            });
+        let moves = |earlier: &&mut Pending| earlier.decided < now && earlier.expected.of == Expected::Count;
+        if change.setting != Setting::Buckets {
+            for earlier in self.pending.iter_mut().filter(moves) {
+                let (more, fewer) = effect(earlier.expected.at.saturating_sub(now));
+                for count in [&mut earlier.expected.value, &mut earlier.without] {
+                    *count = count.saturating_add(more).saturating_sub(fewer);
+                }
+            }
         }
         if self.pending.len() >= KEPT {
             self.pending.remove(0);
@@ -210,7 +220,7 @@ mod tests {
     #[test]
     fn what_came_stands_beside_what_was_expected_once_and_teaches_the_gain() {
         let mut predictions = Predictions::default();
-        predictions.expect(&cut(30, 50_000, 220), 80_000, seconds(100));
+        predictions.expect(&cut(30, 50_000, 220), 80_000, seconds(100), |_| (0, 0));
         assert_eq!(predictions.settle(&reading(66_000, 30, 219), &[]), []);
         // Half way between the two looks.
         let settled = predictions.settle(&reading(46_000, 30, 221), &[]);
@@ -224,7 +234,7 @@ mod tests {
     #[test]
     fn an_empty_table_makes_no_large_error() {
         let mut predictions = Predictions::default();
-        predictions.expect(&cut(30, 110, 110), 110, seconds(100));
+        predictions.expect(&cut(30, 110, 110), 110, seconds(100), |_| (0, 0));
         let settled = predictions.settle(&reading(10, 30, 110), &[]);
         assert!((settled[0].error - 0.1).abs() < 1e-9, "100 of 1 % of max: {settled:?}");
     }
@@ -233,7 +243,7 @@ mod tests {
     fn what_did_not_take_was_undone_or_passed_unseen_is_not_settled() {
         let expected = || {
             let mut predictions = Predictions::default();
-            predictions.expect(&cut(30, 50_000, 220), 80_000, seconds(100));
+            predictions.expect(&cut(30, 50_000, 220), 80_000, seconds(100), |_| (0, 0));
             predictions
         };
         let mut failed = expected();
@@ -246,27 +256,28 @@ mod tests {
     }
 
     #[test]
-    fn a_later_change_takes_the_place_of_what_it_makes_wrong() {
+    fn a_later_change_moves_what_earlier_ones_are_expected_to_come_to() {
         let mut predictions = Predictions::default();
-        predictions.expect(&cut(30, 50_000, 220), 80_000, seconds(100));
-        let raise = change(Setting::Max, Rule::RaiseMax, (50_000, MAX), Expected::Count, 60_000, 110);
-        predictions.expect(&raise, 0, seconds(100));
+        predictions.expect(&cut(30, 50_000, 220), 80_000, seconds(100), |_| (0, 0));
         let udp = Setting::Timeout(Timeout::Udp);
         let more = change(udp, Rule::ShortenTimeout, (30, 15), Expected::Count, 40_000, 135);
-        // From 120 s on the count is another one.
-        predictions.expect(&more, 60_000, seconds(105));
-        let mut now = reading(60_000, 30, 110);
+        predictions.expect(&more, 60_000, seconds(105), |after| {
+            assert_eq!(after, seconds(115), "of the other one, from now");
+            (0, 10_000)
+        });
+        let mut now = reading(40_000, 30, 220);
         now.timeouts.insert(Timeout::Udp, 15);
-        assert_eq!(predictions.settle(&now, &[]).len(), 1, "the raise's");
-        now.at = seconds(220);
-        assert_eq!(predictions.settle(&now, &[]), []);
+        let settled = predictions.settle(&now, &[]);
+        assert_eq!((settled[0].expected.value, settled[0].real), (40_000, 40_000));
+        // All of the 30,000 that it was to bring came.
+        assert_eq!(predictions.shorten.of(1_000), 1_000);
     }
 
     #[test]
     fn a_stall_is_what_the_next_sample_measured() {
         let mut predictions = Predictions::default();
         let resize = change(Setting::Buckets, Rule::PresizeBuckets, (512, 1_024), Expected::Stall, 7_000, 100);
-        predictions.expect(&resize, 0, seconds(100));
+        predictions.expect(&resize, 0, seconds(100), |_| (0, 0));
         let mut now = Estimate { at: seconds(101), ..estimate(10_000, MAX, 0.0) };
         assert_eq!(predictions.settle(&now, &[]), []);
         let millis = Duration::from_millis;

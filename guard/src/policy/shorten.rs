@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::gain::Gain;
 use super::harm::{Cut, is_offloaded, possible, room};
 use super::plan::{Change, Expectation, Expected, Held, Rule, Setting};
-use super::situation::Situation;
+use super::situation::{SHORT, Situation};
 use super::unseen::unseen;
 use crate::figures::{grouped, per_second, time};
 use crate::observe::{Timeout, Timeouts};
@@ -133,6 +133,20 @@ impl<'a> Ledger<'a> {
         self.without(after).saturating_sub(self.want.gain.of(gain))
     }
 
+    /// Entries that there will be with these cuts, max in the way.
+    fn within_max(&self, after: Duration, cuts: &[Cut]) -> u64 {
+        let (most, timeouts) = (self.want.max.max(self.situation.estimate.table.count), self.timeouts(cuts));
+        let expected = self.expected(after, cuts);
+        if after > SHORT {
+            return expected.min(most);
+        }
+        let outlook = |max| self.situation.estimate.outlook.count(self.situation.foresight(after), &timeouts, max);
+        // By so much what was learnt, and what the outlook does not know of, is more or less than it.
+        let seen = outlook(0);
+        let there = outlook(self.want.max);
+        there.saturating_add(expected.saturating_sub(seen)).saturating_sub(seen.saturating_sub(expected)).min(most)
+    }
+
     /// What the outlook sees of the gain of other timeouts.
     fn seen(&self, after: Duration, timeouts: &Timeouts) -> u64 {
         let after = self.situation.foresight(after);
@@ -189,7 +203,7 @@ impl<'a> Ledger<'a> {
             ),
             expectation: Some(Expectation {
                 of: Expected::Count,
-                value: self.expected(cut.after, chosen).min(self.want.max.max(estimate.table.count)),
+                value: self.within_max(cut.after, chosen),
                 at: estimate.at.saturating_add(cut.after),
             }),
         };

@@ -6,7 +6,7 @@ use super::flood::FloodSeen;
 use super::limits::Limits;
 use super::memory::MemoryNow;
 use super::obstacle::Obstacle;
-use super::plan::Setting;
+use super::plan::{Change, Setting};
 use super::pressure::passes_mark;
 use super::sizing::Sizing;
 use crate::config::Policy;
@@ -62,6 +62,21 @@ impl Situation<'_> {
         let mut timeouts = self.estimate.timeouts.clone();
         timeouts.insert(timeout, seconds);
         timeouts
+    }
+
+    /// By how many more, and by how many fewer entries there will be after some time with this change than without it. Hours
+    /// ahead it is what it is at the end of what an outlook shows.
+    pub(super) fn effect(&self, change: &Change, after: Duration) -> (u64, u64) {
+        let after = self.foresight(after.min(SHORT));
+        let (max, timeouts) = (self.estimate.table.max, &self.estimate.timeouts);
+        let count = |timeouts: &Timeouts, max| self.estimate.outlook.count(after, timeouts, max);
+        let with = match change.setting {
+            Setting::Timeout(timeout) => count(&self.timeouts_with(timeout, change.new), max),
+            Setting::Max => count(timeouts, change.new),
+            Setting::Buckets => return (0, 0),
+        };
+        let without = count(timeouts, max);
+        (with.saturating_sub(without), without.saturating_sub(with))
     }
 
     /// How far ahead it makes sense to look. Without hooks all that is known of what comes is the count's growth, and a

@@ -15,8 +15,8 @@ use crate::traffic::Traffic;
 
 /// A reading that failed is tried again after so many seconds.
 const AFTER_FAILURE: f64 = 1.0;
-/// Between two looks at the entries.
-const CENSUS_EVERY: Duration = Duration::from_secs(10);
+/// Between two looks at the entries, in a table with room and in one that is more than half full.
+const CENSUS_EVERY: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(2)];
 /// When the host was started, before the simulation began.
 const BOOTED: Duration = Duration::from_secs(1_000);
 /// The time of day at which the guard starts.
@@ -169,7 +169,9 @@ impl<'a> History<'a> {
 
     fn sample(&mut self) -> Sample {
         let at = self.since_boot();
-        let next = self.census.as_ref().map_or(Duration::ZERO, |census| census.at + CENSUS_EVERY);
+        let half_full = self.kernel.count() > self.kernel.max as f64 / 2.0;
+        let every = CENSUS_EVERY[usize::from(half_full && self.kernel.max > 0)];
+        let next = self.census.as_ref().map_or(Duration::ZERO, |census| census.at + every);
         if at >= next && !self.faults.contains(&Fault::NoCensus) {
             self.census = Some(self.kernel.census(at));
         }

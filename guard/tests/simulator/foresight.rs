@@ -56,3 +56,16 @@ pub fn quantile(errors: &[f64], percent: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     sorted.get((last as f64 * percent / 100.0).round() as usize).copied().unwrap_or(0.0)
 }
+
+/// The same of errors that weigh differently: the least one that so large a share of the weight does not exceed.
+pub fn weighed_quantile(errors: &[(f64, f64)], share: f64) -> f64 {
+    let mut sorted = errors.to_vec();
+    sorted.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+    let all: f64 = sorted.iter().map(|(_, weight)| weight).sum();
+    let mut below = 0.0;
+    let found = sorted.iter().find(|(_, weight)| {
+        below += weight;
+        below >= share * all
+    });
+    found.map_or(f64::INFINITY, |(error, _)| *error)
+}

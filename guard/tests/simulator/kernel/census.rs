@@ -14,9 +14,10 @@ impl Kernel {
         let whole = live <= self.machine.census;
         let part = if whole { 1.0 } else { self.machine.census / live };
         let left = self.entries.seconds_left(|left| left);
+        let squares = self.entries.seconds_left(|left| left * left);
         let mut census = Census { at, whole, ..Census::default() };
         let mut sources = vec![0.0; self.entries.flows.len()];
-        for (class, left) in self.entries.classes.iter().zip(left) {
+        for (class, (left, square)) in self.entries.classes.iter().zip(left.into_iter().zip(squares)) {
             let seen = if whole { class.live.round() } else { self.noise.poisson(class.live * part) };
             if seen < 1.0 {
                 continue;
@@ -31,8 +32,10 @@ impl Kernel {
             if !class.phase.replied || class.phase.state == Timeout::TcpSynRecv {
                 sources[class.flow] += seen;
             }
-            let mean = left * self.noise.about_one(0.5 / seen.sqrt());
-            there.seconds_left += (mean * seen) as u64;
+            // The mean of so many scatters as they do, by the root of their number; ctnetlink tells whole seconds.
+            let scatter = (square - left * left).max(0.0).sqrt() / seen.sqrt();
+            let mean = left + scatter * self.noise.normal() - 0.5;
+            there.seconds_left += (mean.max(0.0) * seen) as u64;
             census.entries += count;
         }
         // So many different addresses does one meet who takes `seen` of them at random.
