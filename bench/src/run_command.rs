@@ -78,6 +78,13 @@ fn words(observed: &Observed<scenario::Outcome>) -> String {
     row("made", &|outcome| grouped(outcome.made));
     row("failed", &|outcome| grouped(outcome.failures()));
     figures::failures(&mut table, &columns.iter().map(|(_, outcome)| *outcome).collect::<Vec<_>>());
+    if columns.iter().any(|(_, outcome)| outcome.asked > 0) {
+        let mut row = |name: &str, cell: &dyn Fn(&Outcome) -> u64| {
+            table.row(name, columns.iter().map(|(_, outcome)| grouped(cell(outcome))));
+        };
+        row("further requests", &|outcome| outcome.asked);
+        row("  answered", &|outcome| outcome.answered);
+    }
     let mut latency = |name: &str, of: &dyn Fn(&Outcome) -> &Distribution| {
         for (which, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("longest", 1.0)] {
             let cell = |outcome: &Outcome| {
@@ -107,7 +114,7 @@ mod tests {
     fn each_load_has_a_column_and_what_was_not_measured_no_figure() {
         let outcome = |made, failed| {
             let failed = [(Failure::ConnectTimeout, failed)].into_iter().filter(|(_, count)| *count > 0).collect();
-            Outcome { started: 10, made, failed, ..Outcome::new().unwrap() }
+            Outcome { started: 10, made, failed, asked: 2 * made, answered: made, ..Outcome::new().unwrap() }
         };
         let loads = vec![
             LoadOutcome { name: "good".to_owned(), outcome: outcome(10, 0) },
@@ -131,6 +138,7 @@ mod tests {
         };
         assert_eq!(cells("started"), ["10", "10", "20"]);
         assert_eq!(cells("  connect timed out"), ["0", "3", "3"]);
+        assert_eq!((cells("further requests"), cells("  answered")), (vec!["20", "14", "34"], vec!["10", "7", "17"]));
         assert_eq!(cells("connect latency, p99.9"), ["-", "-", "-"]);
         assert_eq!(cells("  table full"), ["3"]);
     }

@@ -33,6 +33,7 @@ struct Shared {
     request: [u8; REQUEST_BYTES],
     end: End,
     hold: Duration,
+    every: Option<Duration>,
     /// When the load is over: then nothing is held any more.
     over: Instant,
     stopped: Cell<bool>,
@@ -58,6 +59,7 @@ pub(super) fn run(
             request: connections.request(),
             end: connections.end,
             hold: connections.hold,
+            every: connections.every,
             over: start + course.duration,
             stopped: Cell::new(false),
         });
@@ -117,13 +119,13 @@ impl Shared {
     }
 }
 
-/// One connection from connect to close; whether its reply came.
+/// One connection from connect to close; whether its replies came.
 async fn connection(shared: &Shared, from: u32) -> bool {
-    match reply(shared, from).await {
-        Ok(stream) => {
+    match replies(shared, from).await {
+        Ok((stream, over)) => {
             let held = (!shared.hold.is_zero()).then(|| shared.progress.hold());
             shared.count(Ok(()));
-            end(shared, stream).await;
+            end(shared, stream, over).await;
             drop(held);
             true
         }
@@ -132,6 +134,25 @@ async fn connection(shared: &Shared, from: u32) -> bool {
             false
         }
     }
+}
+
+/// Connect, request, reply, and all further requests; with the time up to which the connection is kept.
+async fn replies(shared: &Shared, from: u32) -> Result<(TcpStream, Instant), Failure> {
+    let mut stream = reply(shared, from).await?;
+    let start = Instant::now();
+    let over = shared.over.min(start + shared.hold);
+    if let Some(every) = shared.every {
+        // Due at fixed times, so that a reply that comes late puts off none that follow.
+        let mut due = start + every;
+        while due < over {
+            sleep_until(due).await;
+            shared.figures.borrow_mut().asked += 1;
+            ask(shared, &mut stream).await?;
+            shared.figures.borrow_mut().answered += 1;
+            due += every;
+        }
+    }
+    Ok((stream, over))
 }
 
 /// Connect, request, reply.
@@ -143,15 +164,21 @@ async fn reply(shared: &Shared, from: u32) -> Result<TcpStream, Failure> {
         .map_err(|_| Failure::ConnectTimeout)?
         .map_err(|error| Failure::from(&error))?;
     shared.figures.borrow_mut().connect.record(start.elapsed());
+    ask(shared, &mut stream).await?;
+    Ok(stream)
+}
+
+/// A request and its whole reply.
+async fn ask(shared: &Shared, stream: &mut TcpStream) -> Result<(), Failure> {
     let start = Instant::now();
-    match timeout(REQUEST_TIMEOUT, request(shared, &mut stream)).await {
+    match timeout(REQUEST_TIMEOUT, request(shared, stream)).await {
         Err(_) => return Err(Failure::RequestTimeout),
         // A connection that stood and then timed out in the kernel is a request that failed.
         Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => return Err(Failure::RequestTimeout),
         Ok(outcome) => outcome.map_err(|error| Failure::from(&error))?,
     }
     shared.figures.borrow_mut().request.record(start.elapsed());
-    Ok(stream)
+    Ok(())
 }
 
 /// A socket bound to a client address; the port is chosen at connect, so that one port serves for many addresses.
@@ -177,10 +204,9 @@ async fn request(shared: &Shared, stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// Keeps the connection as long as it is to be held, and ends it. What goes wrong with it now, after the reply, is not
+/// Keeps the connection as long as it is to be held, and ends it. What goes wrong with it now, after the last reply, is not
 /// counted: the request was served.
-async fn end(shared: &Shared, mut stream: TcpStream) {
-    let over = shared.over.min(Instant::now() + shared.hold);
+async fn end(shared: &Shared, mut stream: TcpStream, over: Instant) {
     match shared.end {
         End::Close => sleep_until(over).await,
         End::Reset => {

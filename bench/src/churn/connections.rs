@@ -24,6 +24,8 @@ pub struct Connections {
     pub end: End,
     /// For how long each is kept after its reply, at most to the end of the load.
     pub hold: Duration,
+    /// While it is kept, a further request is due each so often; `None`: it is idle.
+    pub every: Option<Duration>,
     /// Connections open at a time; one that comes beyond is not tried and counted as
     /// [`Failure::TooMany`](super::Failure::TooMany).
     pub most: u64,
@@ -31,7 +33,7 @@ pub struct Connections {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { pace: Pace::Clients(1), end: End::Close, hold: Duration::ZERO, most: MAX_IN_FLIGHT }
+        Self { pace: Pace::Clients(1), end: End::Close, hold: Duration::ZERO, every: None, most: MAX_IN_FLIGHT }
     }
 }
 
@@ -114,7 +116,7 @@ impl Connections {
 pub(super) enum Manner {
     /// Closes at once.
     Close = b'c',
-    /// Closes when the client has closed or reset.
+    /// Answers what is asked further, and closes when the client has closed or reset.
     Wait = b'w',
     /// Closes some time after the client.
     Delay = b'd',

@@ -1,4 +1,4 @@
-//! Answers each connection once and closes it, when the request says so.
+//! Answers each connection, and closes it when the request says so.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -97,15 +97,17 @@ async fn accept(listener: TcpListener, service: Service) -> Result<()> {
 /// `None` where the client went away or asked for nothing.
 async fn serve_one(mut stream: TcpStream) -> Option<()> {
     let (manner, wait) = timeout(CONNECT_TIMEOUT + REQUEST_TIMEOUT, answer(&mut stream)).await.ok()??;
-    if manner == Manner::Close {
-        return Some(());
-    }
-    // Nothing more is sent: what is read is the client's FIN, or its reset.
-    if stream.read(&mut [0]).await.ok()? > 0 {
-        return None;
-    }
-    if manner == Manner::Delay {
-        sleep(wait).await;
+    match manner {
+        Manner::Close => {}
+        // Up to the client's FIN, or its reset.
+        Manner::Wait => while answer(&mut stream).await.is_some() {},
+        Manner::Delay => {
+            // Nothing more is sent: what is read is the client's FIN, or its reset.
+            if stream.read(&mut [0]).await.ok()? > 0 {
+                return None;
+            }
+            sleep(wait).await;
+        }
     }
     Some(())
 }

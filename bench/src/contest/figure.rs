@@ -52,10 +52,12 @@ const fn figure(key: &'static str, words: &'static str, unit: Unit, better: Bett
 }
 
 /// All figures, in the order in which they are shown.
-pub(crate) const FIGURES: [Figure; 30] = [
+pub(crate) const FIGURES: [Figure; 32] = [
     figure("made", "connections made", Unit::Count, Better::More, 10),
     figure("made_per_s", "  a second", Unit::Count, Better::More, 1),
     figure("failed", "connections failed", Unit::Count, Better::Less, 0),
+    figure("asked", "further requests on connections kept", Unit::Count, Better::Neither, 0),
+    figure("answered", "  answered", Unit::Count, Better::More, 10),
     figure("connect_p50_us", "connect latency (if connected), p50", Unit::Micros, Better::Less, 1_000),
     figure("connect_p99_us", "  p99", Unit::Micros, Better::Less, 20_000),
     figure("connect_p999_us", "  p99.9", Unit::Micros, Better::Neither, 0),

@@ -188,6 +188,8 @@ fn figures(
     set("made", Some(outcome.made));
     set("made_per_s", u64::try_from(u128::from(outcome.made) * 1000 / outcome.elapsed.as_millis().max(1)).ok());
     set("failed", Some(outcome.failures()));
+    set("asked", (outcome.asked > 0).then_some(outcome.asked));
+    set("answered", (outcome.asked > 0).then_some(outcome.answered));
     let mut latency = |name: &str, of: &Distribution| {
         if of.count() > 0 {
             for (which, value) in [("p50", of.at(0.5)), ("p99", of.at(0.99)), ("p999", of.at(0.999)), ("max", of.max())]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bench::load::Traffic;
+use bench::load::{Outcome, Traffic};
 use bench::scenario::Scenario;
 use serde::Serialize;
 
@@ -55,6 +55,8 @@ pub(super) struct Facts<'a> {
     figures: &'a BTreeMap<String, Spread>,
     /// Connections made by each load of good clients, by its name.
     good: Vec<(&'a str, Spread)>,
+    /// Further requests answered on connections that stood, of each load that has any.
+    established: Vec<(&'a str, Spread)>,
     /// The longest resize of the guard's doing, its start included; `None` where nothing tells.
     stall_us: Option<u64>,
 }
@@ -62,11 +64,18 @@ pub(super) struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// Of an alternative's runs under `scenario`.
     pub fn of(entry: &'a Entry, scenario: &'a Scenario) -> Self {
-        let made = |index: usize| {
-            let outcomes = entry.runs.iter().filter_map(move |run| run.outcome.loads.get(index));
-            Spread::of(outcomes.map(|load| load.outcome.made))
-        };
-        let loads = scenario.loads.iter().enumerate().filter(|(_, load)| matches!(load.traffic, Traffic::Tcp(_)));
+        let (mut good, mut established) = (Vec::new(), Vec::new());
+        for (index, load) in scenario.loads.iter().enumerate() {
+            let Traffic::Tcp(connections) = &load.traffic else { continue };
+            let of = |figure: fn(&Outcome) -> u64| {
+                let outcomes = entry.runs.iter().filter_map(|run| run.outcome.loads.get(index));
+                Some((load.name.as_str(), Spread::of(outcomes.map(|load| figure(&load.outcome)))?))
+            };
+            good.extend(of(|outcome| outcome.made));
+            if connections.every.is_some() {
+                established.extend(of(|outcome| outcome.answered));
+            }
+        }
         let stalls = entry.runs.iter().filter_map(|run| run.stalls.as_ref());
         let own = |stalls: &Vec<super::run::Stall>| {
             stalls.iter().filter(|stall| stall.own).map(|stall| stall.took_us).max().unwrap_or(0)
@@ -74,7 +83,8 @@ impl<'a> Facts<'a> {
         Self {
             alternative: entry.alternative,
             figures: &entry.figures,
-            good: loads.filter_map(|(index, load)| Some((load.name.as_str(), made(index)?))).collect(),
+            good,
+            established,
             stall_us: stalls.map(own).max(),
         }
     }
@@ -97,7 +107,8 @@ pub(super) fn all(facts: &[Facts<'_>], flood: bool) -> Vec<Verdict> {
     let others = facts.iter().filter(|one| !matches!(one.alternative, Alternative::Guard | Alternative::Ample));
     all.extend(others.map(|other| drops(other, guard)));
     all.push(latency(guard, ample));
-    all.extend(good_clients(guard, ample, flood));
+    all.extend(good_clients(&MADE, guard, ample, flood));
+    all.extend(good_clients(&ANSWERED, guard, ample, flood));
     all.push(memory(guard, ceiling));
     all.push(stall(guard));
     all
@@ -181,14 +192,38 @@ fn latency(guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdict {
     }
 }
 
-fn good_clients(guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>, flood: bool) -> Vec<Verdict> {
-    let key = "good-clients";
-    let statement = |load: &str| {
-        format!(
-            "under the flood, {load} makes at least 95 % of what it makes on the yardstick (with guard, the yardstick)"
-        )
-    };
-    let open = |why: &str| vec![Verdict::open(key, statement("good clients' load"), Unit::Count, why)];
+/// What good clients are to get of what they get on the yardstick.
+struct Good {
+    key: &'static str,
+    /// What a load of them does.
+    does: &'static str,
+    /// Who they are, where no load is named.
+    who: &'static str,
+    of: for<'f, 'a> fn(&'f Facts<'a>) -> &'f [(&'a str, Spread)],
+    /// Why there are none.
+    none: &'static str,
+}
+
+const MADE: Good = Good {
+    key: "good-clients",
+    does: "makes at least 95 % of what it makes",
+    who: "good clients' load",
+    of: |facts| &facts.good,
+    none: "no load of good clients",
+};
+const ANSWERED: Good = Good {
+    key: "established",
+    does: "is answered at least 95 % of the further requests that it is answered",
+    who: "what stood before",
+    of: |facts| &facts.established,
+    none: "no connection of this scenario asks again (`every`)",
+};
+
+fn good_clients(good: &Good, guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>, flood: bool) -> Vec<Verdict> {
+    let key = good.key;
+    let statement =
+        |load: &str| format!("under the flood, {load} {} on the yardstick (with guard, the yardstick)", good.does);
+    let open = |why: &str| vec![Verdict::open(key, statement(good.who), Unit::Count, why)];
     if !flood {
         return open("nobody floods in this scenario");
     }
@@ -197,14 +232,15 @@ fn good_clients(guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>, flood: boo
         return open(&why);
     }
     let judge = |(name, ours): &(&str, Spread)| {
-        let ample = ample.and_then(|ample| ample.good.iter().find(|(other, _)| other == name));
+        let ample = ample.and_then(|ample| (good.of)(ample).iter().find(|(other, _)| other == name));
         let Some((_, ample)) = ample else {
             return Verdict::open(key, statement(name), Unit::Count, "the yardstick has no such load");
         };
         let kept = ours.median.saturating_mul(100) >= ample.median.saturating_mul(GOOD_PERCENT) && ample.median > 0;
         Verdict::judged(key, statement(name), Unit::Count, kept, (ours.median, ample.median))
     };
-    if guard.good.is_empty() { open("no load of good clients") } else { guard.good.iter().map(judge).collect() }
+    let loads = (good.of)(guard);
+    if loads.is_empty() { open(good.none) } else { loads.iter().map(judge).collect() }
 }
 
 fn memory(guard: Option<&Facts<'_>>, ceiling: Option<&Facts<'_>>) -> Verdict {
@@ -259,6 +295,7 @@ mod tests {
             alternative: *alternative,
             figures,
             good: vec![("good", Spread { median: *good, lowest: *good, highest: *good })],
+            established: vec![("held", Spread { median: *good, lowest: *good, highest: *good })],
             stall_us,
         });
         all(&facts.collect::<Vec<_>>(), flood)
@@ -268,8 +305,15 @@ mod tests {
         verdicts.iter().filter(|one| one.key == key).map(|one| one.answer).collect()
     }
 
-    const KEYS: [&str; 6] =
-        ["guard-drops-nothing", "drops-more-than-guard", "connect-p99", "good-clients", "memory", "stall"];
+    const KEYS: [&str; 7] = [
+        "guard-drops-nothing",
+        "drops-more-than-guard",
+        "connect-p99",
+        "good-clients",
+        "established",
+        "memory",
+        "stall",
+    ];
 
     #[test]
     fn each_promise_is_kept_up_to_its_limit_and_broken_beyond() {
@@ -280,7 +324,7 @@ mod tests {
             judge(&columns, true, Some(stall))
         };
         let kept = with(column(Alternative::Guard, 0, 1_100, 1_000, 95), 20_000);
-        for key in ["guard-drops-nothing", "connect-p99", "good-clients", "memory", "stall"] {
+        for key in ["guard-drops-nothing", "connect-p99", "good-clients", "established", "memory", "stall"] {
             assert_eq!(answers(&kept, key), [Answer::Yes], "{key}");
         }
         // static-ceiling drops no more than the guard.
@@ -297,15 +341,39 @@ mod tests {
     fn what_has_no_figures_is_not_judged_and_says_why() {
         let nothing = judge(&[column(Alternative::Stock, 1, 9, 9, 9)], true, None);
         assert!(nothing.iter().all(|one| one.answer == Answer::NotMeasured && one.why.is_some()), "{nothing:?}");
-        assert_eq!(KEYS.map(|key| answers(&nothing, key).len()), [1; 6]);
+        assert_eq!(KEYS.map(|key| answers(&nothing, key).len()), [1; 7]);
 
         let (guard, full) = (column(Alternative::Guard, 0, 9, 9, 9), column(Alternative::Ample, 3, 9, 9, 9));
         let full = judge(&[full, guard.clone()], true, Some(0));
-        for key in ["connect-p99", "good-clients"] {
+        for key in ["connect-p99", "good-clients", "established"] {
             assert_eq!(answers(&full, key), [Answer::NotMeasured], "a yardstick that was full is none");
         }
         let quiet = judge(&[column(Alternative::Ample, 0, 9, 9, 9), guard], false, Some(0));
         assert_eq!(answers(&quiet, "good-clients"), [Answer::NotMeasured]);
+        assert_eq!(answers(&quiet, "established"), [Answer::NotMeasured]);
         assert_eq!(answers(&quiet, "connect-p99"), [Answer::Yes]);
+    }
+
+    #[test]
+    fn new_clients_and_those_that_ask_again_are_judged_apart() {
+        let (_, figures, _) = column(Alternative::Ample, 0, 9, 9, 100);
+        let judge = |answered: &[(Alternative, u64)]| {
+            let facts = [Alternative::Ample, Alternative::Guard].map(|alternative| {
+                let spread = |value| Spread { median: value, lowest: value, highest: value };
+                let answered = answered.iter().filter(|(of, _)| *of == alternative);
+                let established = answered.map(|(_, answered)| ("held", spread(*answered))).collect();
+                Facts { alternative, figures: &figures, good: vec![("good", spread(100))], established, stall_us: None }
+            });
+            let verdicts = all(&facts, true);
+            assert_eq!(answers(&verdicts, "good-clients"), [Answer::Yes]);
+            verdicts.into_iter().find(|one| one.key == "established").unwrap()
+        };
+        let (ample, guard) = (Alternative::Ample, Alternative::Guard);
+        assert_eq!(judge(&[(ample, 1_000), (guard, 950)]).answer, Answer::Yes);
+        let less = judge(&[(ample, 1_000), (guard, 949)]);
+        assert_eq!((less.answer, less.figure, less.against), (Answer::No, Some(949), Some(1_000)));
+        let nobody = judge(&[]);
+        assert_eq!(nobody.answer, Answer::NotMeasured);
+        assert!(nobody.why.unwrap().contains("`every`"));
     }
 }

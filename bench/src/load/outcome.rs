@@ -79,14 +79,18 @@ impl From<&io::Error> for Failure {
 pub struct Outcome {
     /// Connections, flows or packets started; each was made or failed, unless the load was stopped.
     pub started: u64,
-    /// What went all the way: connections whose whole reply came, datagrams that were answered or, where none is asked for,
-    /// arrived. Of SYNs that nobody completes and of scans: what was sent.
+    /// What went all the way: connections whose whole reply came, to each request where they send several; datagrams that were
+    /// answered or, where none is asked for, arrived. Of SYNs that nobody completes and of scans: what was sent.
     pub made: u64,
     /// What did not, by cause; a cause that never came is not in it.
     pub failed: BTreeMap<Failure, u64>,
+    /// Further requests on connections that stood, beside the first of each.
+    pub asked: u64,
+    /// Those of them whose whole reply came.
+    pub answered: u64,
     /// From `connect()` to connected, of all that connected.
     pub connect: Distribution,
-    /// From the request to the whole reply, or from a datagram to its answer, of all that were made.
+    /// From a request to the whole reply, or from a datagram to its answer, of all that were answered.
     pub request: Distribution,
     /// How much later than scheduled each was started: where this is long the machine is too slow for the rate, and the
     /// load was less even than it should be.
@@ -104,6 +108,8 @@ impl Outcome {
             started: 0,
             made: 0,
             failed: BTreeMap::new(),
+            asked: 0,
+            answered: 0,
             connect: none.clone(),
             request: none.clone(),
             lateness: none,
@@ -129,6 +135,8 @@ impl Outcome {
         for (failure, count) in &other.failed {
             *self.failed.entry(*failure).or_default() += count;
         }
+        self.asked += other.asked;
+        self.answered += other.answered;
         self.connect.merge(&other.connect)?;
         self.request.merge(&other.request)?;
         self.lateness.merge(&other.lateness)?;
@@ -252,6 +260,8 @@ mod tests {
             started: made + failed,
             made,
             failed: [(Failure::Refused, failed)].into(),
+            asked: 2 * made,
+            answered: made,
             connect,
             elapsed: Duration::from_secs(made),
             ..Outcome::new().unwrap()
@@ -259,6 +269,7 @@ mod tests {
         let mut all = outcome(3, 1, up_to(100));
         all.merge(&outcome(2, 5, up_to(100))).unwrap();
         assert_eq!((all.started, all.made, all.failures(), all.elapsed), (11, 5, 6, Duration::from_secs(3)));
+        assert_eq!((all.asked, all.answered), (10, 5));
         assert_eq!((all.connect.count(), all.connect.at(0.5)), (200, Duration::from_micros(50)));
     }
 

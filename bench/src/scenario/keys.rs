@@ -323,6 +323,15 @@ pub(super) const KEYS: &[Key] = &[
         meaning: "How long a connection is kept open after its reply, idle; at most to the end of the load.",
     },
     Key {
+        name: "load.every",
+        kinds: PACED,
+        value: Value::Time(DURATION),
+        default: "",
+        open: "idle while held",
+        meaning: "A connection that is held sends a further request each so often, counted from its first reply; needs a longer \
+                  `hold`. It is made once all of them are answered, and fails with the first that is not within 5 s.",
+    },
+    Key {
         name: "load.most",
         kinds: PACED,
         value: Value::Integer(1..=100_000),

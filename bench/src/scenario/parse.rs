@@ -188,13 +188,33 @@ fn tcp<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, duration: Duratio
     };
     let end = reader.word(section, "end");
     let hold = reader.time(section, "hold");
+    let every_at = section.place("every");
+    let every = reader.time(section, "every");
     let most = reader.integer(section, "most");
     let end = match end? {
         "close" => End::Close,
         "reset" => End::Reset,
         _ => End::HalfClosed,
     };
-    Some(Connections { pace: pace?, end, hold: hold?, most: most? })
+    let hold = hold?;
+    if let Some(why) = every.and_then(|every| no_further_request(end, hold.min(duration), every)) {
+        reader.refuse(section.name("every"), every_at, why);
+    }
+    Some(Connections { pace: pace?, end, hold, every, most: most? })
+}
+
+/// Why connections that are kept for so long do not ask again, and the way out.
+fn no_further_request(end: End, kept: Duration, every: Duration) -> Option<String> {
+    if end == End::HalfClosed {
+        Some("a client that has sent its FIN asks nothing more; remove it, or let `end` be another".to_owned())
+    } else if kept <= every {
+        let kept = humantime::format_duration(kept);
+        Some(format!(
+            "connections are held for {kept}, too short for a further request; give a longer `hold`, or less here"
+        ))
+    } else {
+        None
+    }
 }
 
 fn wrk<'t>(reader: &mut Reader<'t>, section: &mut Section<'t>, duration: Duration) -> Option<Traffic> {

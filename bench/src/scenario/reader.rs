@@ -63,6 +63,11 @@ impl<'t> Section<'t> {
         self.at
     }
 
+    /// Where the value of a key stands that is not read yet; the section's own place where it is not there.
+    pub fn place(&self, leaf: &str) -> usize {
+        self.values.get(leaf).map_or(self.at, |(_, value)| value.span().start)
+    }
+
     fn key(&self, leaf: &str) -> Option<&'static Key> {
         find(&join(self.path, leaf))
     }

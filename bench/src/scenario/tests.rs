@@ -57,6 +57,7 @@ fn every_key_is_taken() {
         rate = { from = 1, to = 50.5 }
         end = "reset"
         hold = "2s"
+        every = "500ms"
         most = 100
         [[load]]
         kind = "tcp"
@@ -95,8 +96,8 @@ fn every_key_is_taken() {
     let times = (ramp.start, ramp.course.duration, ramp.course.sources);
     assert_eq!((&*ramp.name, times), ("ramp", (Duration::from_secs(10), Duration::from_secs(20), 9)));
     let rate = Rate::ramp(1.0, 50.5, Duration::from_secs(20));
-    let hold = Duration::from_secs(2);
-    assert_eq!(*connections(ramp), Connections { pace: Pace::Open(rate), end: End::Reset, hold, most: 100 });
+    let (hold, every) = (Duration::from_secs(2), Some(Duration::from_millis(500)));
+    assert_eq!(*connections(ramp), Connections { pace: Pace::Open(rate), end: End::Reset, hold, every, most: 100 });
     let Connections { pace, end, .. } = connections(closed);
     assert_eq!((pace, *end, connections(closed).most_open()), (&Pace::Clients(12), End::HalfClosed, 12));
     let rate = Rate::burst(0.0, 10.0, Duration::from_secs(1), Duration::from_secs(2));
@@ -207,6 +208,20 @@ fn what_is_missing_or_makes_no_sense_is_told() {
             "s.toml:6:1: load[1].sockets: is for loads of kind \"dns\", and this one is \"syn\"; remove it",
         ]
     );
+    let talking = |more: &str| of(&format!("kind = \"tcp\"\nrate = 5\n{more}"));
+    let short = "s.toml:5:9: load[1].every: connections are held for";
+    assert_eq!(
+        talking("every = \"1s\""),
+        [format!("{short} 0s, too short for a further request; give a longer `hold`, or less here")]
+    );
+    // Nothing is held after the load's end.
+    assert!(talking("every = \"10s\"\nhold = \"1h\"")[0].starts_with(&format!("{short} 10s, too short")));
+    assert_eq!(
+        talking("every = \"1s\"\nhold = \"2s\"\nend = \"half-closed\""),
+        ["s.toml:5:9: load[1].every: a client that has sent its FIN asks nothing more; remove it, or let `end` be \
+             another"]
+    );
+    assert!(talking("every = \"5ms\"")[0].contains("load[1].every: give a time, 100ms to 1day"));
     let shape = problems("duration = \"1s\"\ntopology = { nat = 1, vip = 2 }\n[[load]]\nkind = \"udp\"\nrate = 5");
     assert_eq!(
         shape,

@@ -354,6 +354,45 @@ fn half_closed_and_idle_connections_stand_until_they_are_let_go() {
 }
 
 #[test]
+fn held_connections_ask_again_and_fail_with_the_first_request_that_is_not_answered() {
+    let text = r#"
+        duration = "4s"
+        [[load]]
+        kind = "tcp"
+        rate = { peak = 50, after = "0s", for = "500ms" }
+        hold = "1h"
+        every = "500ms"
+    "#;
+    run(text, |_, outcome, entries| {
+        let Outcome { all, .. } = outcome;
+        near(all.started, 25.0);
+        assert_eq!((all.failures(), all.asked), (0, all.answered), "{all:?}");
+        // Of 3.5 to 4 s; what is due at the very end, or connected late, may fall out.
+        assert!((5 * all.made..=8 * all.made).contains(&all.answered), "{all:?}");
+        assert_eq!(all.request.count(), all.made + all.answered);
+        assert_eq!(entries.len() as u64, all.made);
+    });
+
+    let scenario = Scenario::parse("test", text).unwrap();
+    in_gateway(|| {
+        let topology = scenario.topology().unwrap();
+        let progress = Progress::new(&scenario);
+        let outcome = thread::scope(|scope| {
+            let running = scope.spawn(|| scenario.run(&topology, &progress, &AtomicBool::new(false)).unwrap());
+            thread::sleep(Duration::from_secs(2));
+            // Whatever stands is cut off.
+            fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+            running.join().unwrap()
+        });
+        let Outcome { all, .. } = outcome;
+        near(all.started, 25.0);
+        assert_eq!((all.made, all.failed.keys().collect::<Vec<_>>()), (0, vec![&Failure::RequestTimeout]), "{all:?}");
+        assert!(all.answered > 0, "{all:?}");
+        assert_eq!(all.asked, all.answered + all.started, "each fails with one request: {all:?}");
+    });
+}
+
+#[test]
 fn datagrams_are_flows_or_questions_and_what_does_not_come_is_lost() {
     let text = r#"
         duration = "4s"
