@@ -297,6 +297,7 @@ fn a_host_is_asked_for_and_is_afterwards_as_it_was_also_after_ctrl_c_and_a_kill(
     let second = on_a_host(folder.path(), SHORT, &["--here", "--yes"]).output().unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("another contest"), "{second:?}");
+    let record = fs::read("/run/conntrack-guard-bench-contest.json").unwrap();
     signal(&killed, Signal::SIGKILL);
     killed.wait().unwrap();
     assert_eq!(programs(), ["conntrack-guard", "haproxy"]);
@@ -305,5 +306,19 @@ fn a_host_is_asked_for_and_is_afterwards_as_it_was_also_after_ctrl_c_and_a_kill(
     let said = String::from_utf8_lossy(&next.stderr);
     assert_eq!(next.status.code(), Some(2), "{said}");
     assert!(said.contains(&format!("the contest {} was killed: put back", killed.id())), "{said}");
+    assert_eq!(now(), before);
+
+    // A guard that was started since then would be at work on what is put back.
+    let max = "/proc/sys/net/netfilter/nf_conntrack_max";
+    fs::write("/run/conntrack-guard-bench-contest.json", record).unwrap();
+    fs::write(max, "5000").unwrap();
+    let lock = fs::File::open("/sys/module/nf_conntrack/parameters/hashsize").unwrap();
+    let guarded = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno).unwrap();
+    let next = on_a_host(folder.path(), SHORT, &["--here"]).output().unwrap();
+    assert_eq!(next.status.code(), Some(3), "{next:?}");
+    assert_eq!(fs::read_to_string(max).unwrap().trim(), "5000");
+    drop(guarded);
+    let next = on_a_host(folder.path(), SHORT, &["--here"]).output().unwrap();
+    assert_eq!(next.status.code(), Some(2), "{next:?}");
     assert_eq!(now(), before);
 }

@@ -7,10 +7,10 @@ use nix::unistd::{SysconfVar, sysconf};
 
 const STAT: &str = "/proc/stat";
 const SCHEDSTAT: &str = "/proc/schedstat";
-/// Field of a CPU's line there, from 1 behind its name: the time that tasks ran, nanoseconds
+/// Field of a CPU's line there, from 0 behind its name: the time that tasks ran, nanoseconds
 /// (Documentation/scheduler/sched-stats.rst).
 const RAN: usize = 6;
-/// Fields of the first line, from 1 behind its name: user, nice, system, idle, iowait, irq, softirq.
+/// Fields of the first line, from 0 behind its name: user, nice, system, idle, iowait, irq, softirq. Neither idle nor iowait.
 const BUSY: [usize; 5] = [0, 1, 2, 5, 6];
 
 /// Milliseconds of all CPUs together since the boot, as the kernel's ticks sampled them.

@@ -60,28 +60,24 @@ impl Place {
     pub fn enter<T>(&self, plan: &Plan<'_>, stop: &AtomicBool, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
         self.check_meant()?;
         plan.check_possible()?;
-        let (mut journal, leftovers) = Journal::open()?;
-        for line in leftovers {
+        let (mut journal, leftovers) = Journal::open(check_no_guard)?;
+        for line in &leftovers {
             eprintln!("{line}");
         }
-        check_no_guard()?;
         if !self.here {
             afresh::check_unused("the bench", "cargo xtask bench churn")?;
         } else if !plan.agreed(self.yes, stop)? {
-            eprintln!("nothing was changed");
+            eprintln!("{}", if leftovers.is_empty() { "nothing was changed" } else { "nothing else was changed" });
             return Ok(None);
         }
         let found = Sysctls::read()?;
         journal.begin(&found)?;
         let outcome = work();
-        if outcome.is_err() {
-            // Of the load that was cut short.
-            ctnetlink::flush()?;
-        }
+        // Of the load that was cut short.
+        let emptied = if outcome.is_err() { ctnetlink::flush() } else { Ok(()) };
         // Each run did so already, unless it could not.
-        found.put_back().context("cannot put the settings back")?;
-        journal.close()?;
-        outcome.map(Some)
+        let back = found.put_back().context("cannot put the settings back").and_then(|()| journal.close());
+        first(first(outcome, emptied), back).map(Some)
     }
 
     /// Refuses a machine that is no guest, unless it is meant.
@@ -187,6 +183,15 @@ impl Plan<'_> {
     }
 }
 
+/// The first error, with what went wrong in the cleaning up after it as well.
+pub(super) fn first<T>(outcome: Result<T>, after: Result<()>) -> Result<T> {
+    match (outcome, after) {
+        (Err(error), Err(also)) => Err(error.context(format!("the clean-up failed too ({also:#})"))),
+        (Ok(_), Err(error)) | (Err(error), Ok(())) => Err(error),
+        (Ok(done), Ok(())) => Ok(done),
+    }
+}
+
 /// One that runs already answers every setting of the contest with its own. It holds a lock on this file while it lives.
 fn check_no_guard() -> Result<()> {
     // Without the file no guard can hold it.
@@ -253,6 +258,18 @@ mod tests {
         assert!(!text.contains("ip_forward") && !text.contains("bpftune"), "{text}");
         let text = plan(&[Alternative::Stock]);
         assert!(text.contains("    nf_conntrack_max: 8192\n") && !text.contains("guard"), "{text}");
+    }
+
+    #[test]
+    fn a_clean_up_that_fails_hides_no_error() {
+        let failed = |text: &'static str| Err(anyhow::Error::from(WrongUsage(text.to_owned())));
+        let told = |outcome: Result<u8>| format!("{:#}", outcome.unwrap_err());
+        assert_eq!(told(first(Ok(1), failed("b"))), "b");
+        assert_eq!(told(first(failed("a").map(|()| 1), Ok(()))), "a");
+        let both = first(failed("a").map(|()| 1), failed("b"));
+        assert!(both.as_ref().unwrap_err().is::<WrongUsage>(), "its exit code");
+        assert_eq!(told(both), "the clean-up failed too (b): a");
+        assert_eq!(first(Ok(1), Ok(())).unwrap(), 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
+use std::path::Path;
 use std::process;
 use std::time::Duration;
 
@@ -32,24 +33,15 @@ struct Record {
 pub(super) struct Journal(Flock<File>);
 
 impl Journal {
-    /// Puts back what a killed contest left, and what killed runs did; a line about each.
-    pub fn open() -> Result<(Self, Vec<String>)> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(PATH).context(PATH)?;
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((_, nix::Error::EWOULDBLOCK)) => bail!("another contest is at work here: wait for its end"),
-            Err((_, errno)) => return Err(errno).context(PATH),
-        };
-        let mut text = String::new();
-        file.read_to_string(&mut text).context(PATH)?;
-        // What was cut short was written before anything was changed.
-        let killed: Option<Record> = serde_json::from_str(&text).ok();
-        let mut lines = Vec::new();
+    /// Puts back what a killed contest left, and what killed runs did; a line about each. Touches neither settings nor
+    /// entries where `check` refuses, which it is asked once nothing of the killed contest runs any more.
+    pub fn open(check: impl FnOnce() -> Result<()>) -> Result<(Self, Vec<String>)> {
+        let (mut journal, killed) = Self::lock(Path::new(PATH))?;
         if let Some(killed) = &killed {
             processes::end(&run_name(killed.pid), PATIENCE).context("ending what a killed contest started")?;
         }
-        lines.extend(netns::tidy()?);
-        let mut journal = Self(file);
+        check()?;
+        let mut lines = netns::tidy()?;
         if let Some(Record { pid, settings }) = killed {
             // Of its load.
             ctnetlink::flush()?;
@@ -67,9 +59,26 @@ impl Journal {
         Ok((journal, lines))
     }
 
+    /// The file, and what is to be put back.
+    fn lock(path: &Path) -> Result<(Self, Option<Record>)> {
+        let place = || path.display().to_string();
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = match Flock::lock(file.with_context(place)?, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => file,
+            Err((_, nix::Error::EWOULDBLOCK)) => bail!("another contest is at work here: wait for its end"),
+            Err((_, errno)) => return Err(errno).with_context(place),
+        };
+        let mut text = String::new();
+        file.read_to_string(&mut text).with_context(place)?;
+        // What was cut short was written before anything was changed.
+        Ok((Self(file), serde_json::from_str(&text).ok()))
+    }
+
     /// From here on a kill leaves something to be put back: these settings.
     pub fn begin(&mut self, settings: &Sysctls) -> Result<()> {
         let record = Record { pid: process::id(), settings: settings.clone() };
+        // One that was cut short is still there.
+        self.clear()?;
         self.0.write_all(&serde_json::to_vec(&record)?).and_then(|()| self.0.sync_data()).context(PATH)
     }
 
@@ -80,5 +89,29 @@ impl Journal {
 
     fn clear(&mut self) -> Result<()> {
         self.0.set_len(0).and_then(|()| self.0.rewind()).context(PATH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kill_cut_short_does_not_spoil_the_next_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        fs::write(&path, r#"{"pid":7,"settings":{"/proc/sys/net/a":"1"#).unwrap();
+        let (mut journal, cut) = Journal::lock(&path).unwrap();
+        assert!(cut.is_none());
+        let settings: Sysctls =
+            serde_json::from_str(r#"{"/proc/sys/net/netfilter/nf_conntrack_max":"8192\n"}"#).unwrap();
+        journal.begin(&settings).unwrap();
+        // As after a kill: nothing was cleared.
+        drop(journal);
+        let (journal, killed) = Journal::lock(&path).unwrap();
+        let killed = killed.unwrap();
+        assert_eq!((killed.pid, killed.settings), (process::id(), settings));
+        journal.close().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
     }
 }

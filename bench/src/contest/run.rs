@@ -14,6 +14,7 @@ use super::beside::{Beside, Places, Told};
 use super::busy;
 use super::decision::{Decision, now_ms};
 use super::figure::{Figures, micros};
+use super::here::first;
 use super::series::{Origin, Resized, Series};
 use crate::memory::{Entries, Usage};
 use crate::prefill::Prefill;
@@ -85,8 +86,7 @@ impl Terms<'_> {
     /// Runs one alternative and puts everything back, whatever came of it.
     pub fn run(&self, alternative: Alternative, round: u32, position: u32) -> Result<Run> {
         let run = self.afresh(alternative, round, position);
-        self.found.put_back().context("cannot put the settings back")?;
-        run
+        first(run, self.found.put_back().context("cannot put the settings back"))
     }
 
     fn afresh(&self, alternative: Alternative, round: u32, position: u32) -> Result<Run> {
