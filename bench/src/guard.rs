@@ -122,6 +122,11 @@ impl Guard {
         Pid::from_raw(self.process.id().cast_signed())
     }
 
+    /// How it ended, if it did by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().ok()?
+    }
+
     /// Asks it to end and waits for that.
     pub fn stop(mut self) -> Result<ExitStatus> {
         self.terminate()

@@ -204,6 +204,25 @@ fn where_the_kernel_refuses_programs_the_guard_is_named_with_why_and_the_others_
 }
 
 #[test]
+fn a_guard_that_ends_under_the_load_is_named_with_how_and_its_log_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_conntrack-guard-bench")).with_file_name("conntrack-guard");
+    let script = folder.path().join("guard");
+    let loaded = "[ $(cat /proc/sys/net/netfilter/nf_conntrack_count) -gt 5 ]";
+    // One that is asked for its state must live.
+    let end = format!("for i in $(seq 3000); do if {loaded}; then kill -KILL $$; exit; fi; sleep 0.1; done");
+    let lines = format!("#!/bin/sh\nif [ $1 = run ]; then ({end}) & fi\nexec {} \"$@\"\n", program.display());
+    fs::write(&script, lines).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let output = contest(folder.path(), SHORT, &["--against", "guard,stock", "--guard", script.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = report(folder.path());
+    let why = report["not_run"][0]["why"].as_str().unwrap();
+    assert!(why.contains("the guard ended with signal: 9"), "{why}");
+    assert!(folder.path().join("out/guard-1/guard.log").is_file(), "{why}");
+}
+
+#[test]
 fn wrong_names_are_wrong_usage_and_checking_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let before = settings();

@@ -126,17 +126,50 @@ impl Beside {
             Self::Cron(cron) => cron.stop(),
             Self::Bpftune(bpftune) => bpftune.stop(),
             Self::Guard { guard, files, kept } => {
-                let ended = guard.stop()?;
-                fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
-                for name in [POLICY, STATUS, LOG] {
-                    let (from, to) = (files.path().join(name), kept.join(name));
-                    fs::copy(&from, &to).with_context(|| format!("{} to {}", from.display(), to.display()))?;
-                }
+                let ended = guard.stop();
+                keep(&files, &kept)?;
+                let ended = ended?;
                 ensure!(ended.success(), "the guard ended with {ended}");
                 Ok(())
             }
         }
     }
+
+    /// Why a run could not be: where its program is gone, what was asked of it last says nothing. Keeps the guard's files.
+    pub fn why(&mut self, error: anyhow::Error) -> anyhow::Error {
+        match self {
+            Self::Nothing | Self::Cron(_) => error,
+            Self::Bpftune(bpftune) => match bpftune.ended() {
+                Some(how) => error.context(how),
+                None => error,
+            },
+            Self::Guard { guard, files, kept } => {
+                let error = match guard.ended() {
+                    Some(status) => error.context(format!(
+                        "the guard ended with {status} under the load; its log: {}",
+                        kept.join(LOG).display()
+                    )),
+                    None => error,
+                };
+                match keep(files, kept) {
+                    Ok(()) => error,
+                    Err(also) => error.context(format!("its files are lost ({also:#})")),
+                }
+            }
+        }
+    }
+}
+
+/// Copies what a guard leaves out of its folder in memory. It may have come to none of it.
+fn keep(files: &RunFolder, kept: &Path) -> Result<()> {
+    fs::create_dir_all(kept).with_context(|| kept.display().to_string())?;
+    for name in [POLICY, STATUS, LOG] {
+        let (from, to) = (files.path().join(name), kept.join(name));
+        if from.exists() {
+            fs::copy(&from, &to).with_context(|| format!("{} to {}", from.display(), to.display()))?;
+        }
+    }
+    Ok(())
 }
 
 fn path(name: &str) -> PathBuf {

@@ -99,10 +99,16 @@ impl Bpftune {
         Pid::from_raw(self.process.id().cast_signed())
     }
 
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<String> {
+        let status = self.process.try_wait().ok()??;
+        Some(format!("bpftune had ended with {status}: {}", self.tail()))
+    }
+
     /// Ends it.
     pub fn stop(mut self) -> Result<()> {
-        if let Some(status) = self.process.try_wait()? {
-            bail!("bpftune had ended with {status}: {}", self.tail());
+        if let Some(how) = self.ended() {
+            bail!(how);
         }
         self.end()
     }

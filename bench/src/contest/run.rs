@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bench::conntrack::{Settings, Statistics};
 use bench::load::{Distribution, Outcome};
+use bench::netns::Topology;
 use bench::scenario::{self, Progress, Scenario};
 use serde::Serialize;
 
@@ -98,36 +99,12 @@ impl Terms<'_> {
         }
         // Whoever tunes finds them, as on a gateway that is in use.
         let prefill = Prefill::new(self.scenario.prefill.entries, self.stop)?;
-        let beside = Beside::start(alternative, self.scale, (round - 1, self.rounds), &self.places, self.stop)?;
-        memory::shrink()?;
-        let at_start = Settings::read()?;
-        let began = now_ms()?;
-        let origin = Origin::now(beside.pid())?;
-        let (mut series, progress) = (Series::default(), Progress::new(&self.scenario));
-        series.sample(Duration::ZERO, &origin, Sums::of(&progress))?;
-        let (before, mut next_line) = (Statistics::read()?, LINE);
-        let look = |elapsed| {
-            let sums = Sums::of(&progress);
-            series.sample(elapsed, &origin, sums)?;
-            if elapsed >= next_line {
-                next_line += LINE;
-                let entries = series.count.last().copied().unwrap_or_default();
-                let drops = Statistics::read()?.drops_since(&before);
-                let line = watch::line(elapsed, sums, entries, Settings::read()?, drops);
-                eprintln!("{alternative:<14} round {round}/{}{line}", self.rounds);
-            }
-            Ok(())
-        };
-        let (start, busy_before, ran_before) = (Instant::now(), busy::milliseconds()?, busy::task_nanoseconds());
-        let outcome = watch::while_running(|| self.scenario.run(&topology, &progress, self.stop), SAMPLE, look)?;
-        ensure!(!self.stop.load(Ordering::Relaxed), "stopped; everything is put back");
-        // What came since the last one belongs to the load too.
-        series.sample(start.elapsed(), &origin, Sums::of(&progress))?;
-        let busy = busy::milliseconds()?.saturating_sub(busy_before);
-        let ran = busy::task_nanoseconds().zip(ran_before).map(|(after, before)| after.saturating_sub(before));
-        let at_end = Settings::read()?;
-        let usage = beside.pid().map(Usage::read).transpose()?;
-        let told = beside.tell()?;
+        let mut beside = Beside::start(alternative, self.scale, (round - 1, self.rounds), &self.places, self.stop)?;
+        let Loaded { began, series, outcome, busy, ran, at_start, at_end, usage, told } =
+            match self.load((alternative, round), &topology, &beside) {
+                Ok(loaded) => loaded,
+                Err(error) => return Err(beside.why(error)),
+            };
         // With its sockets: those whose entries were evicted or refused send again and again, and so would make entries.
         topology.remove()?;
         prefill.remove()?;
@@ -157,6 +134,56 @@ impl Terms<'_> {
             series,
         })
     }
+
+    /// The load beside an alternative at work, until both sides are told.
+    fn load(&self, (alternative, round): (Alternative, u32), topology: &Topology, beside: &Beside) -> Result<Loaded> {
+        memory::shrink()?;
+        let at_start = Settings::read()?;
+        let began = now_ms()?;
+        let origin = Origin::now(beside.pid())?;
+        let (mut series, progress) = (Series::default(), Progress::new(&self.scenario));
+        series.sample(Duration::ZERO, &origin, Sums::of(&progress))?;
+        let (before, mut next_line) = (Statistics::read()?, LINE);
+        let look = |elapsed| {
+            let sums = Sums::of(&progress);
+            series.sample(elapsed, &origin, sums)?;
+            if elapsed >= next_line {
+                next_line += LINE;
+                let entries = series.count.last().copied().unwrap_or_default();
+                let drops = Statistics::read()?.drops_since(&before);
+                let line = watch::line(elapsed, sums, entries, Settings::read()?, drops);
+                eprintln!("{alternative:<14} round {round}/{}{line}", self.rounds);
+            }
+            Ok(())
+        };
+        let (start, busy_before, ran_before) = (Instant::now(), busy::milliseconds()?, busy::task_nanoseconds());
+        let outcome = watch::while_running(|| self.scenario.run(topology, &progress, self.stop), SAMPLE, look)?;
+        ensure!(!self.stop.load(Ordering::Relaxed), "stopped; everything is put back");
+        // What came since the last one belongs to the load too.
+        series.sample(start.elapsed(), &origin, Sums::of(&progress))?;
+        let busy = busy::milliseconds()?.saturating_sub(busy_before);
+        let ran = busy::task_nanoseconds().zip(ran_before).map(|(after, before)| after.saturating_sub(before));
+        let at_end = Settings::read()?;
+        let usage = beside.pid().map(Usage::read).transpose()?;
+        let told = beside.tell()?;
+        Ok(Loaded { began, series, outcome, busy, ran, at_start, at_end, usage, told })
+    }
+}
+
+/// What a load and what ran beside it came to.
+struct Loaded {
+    /// When it began, milliseconds since the boot.
+    began: i64,
+    series: Series,
+    outcome: scenario::Outcome,
+    /// Milliseconds of all CPUs.
+    busy: u64,
+    /// Nanoseconds that tasks ran.
+    ran: Option<u64>,
+    at_start: Settings,
+    at_end: Settings,
+    usage: Option<Usage>,
+    told: Told,
 }
 
 fn stalls(status: &Status, began: i64) -> Vec<Stall> {

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 
@@ -100,18 +100,40 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         Some(out) => absolute(out)?,
         None => tree::kept().join("vm/out/churn"),
     };
-    remove_old(arguments, &out)?;
-    let start = Instant::now();
-    let code =
-        if arguments.here { here(arguments, &programs, &out)? } else { boot(arguments, &programs, &out, lasts)? };
-    eprintln!("the bench ended with {code} after {} s; its report: {}", start.elapsed().as_secs(), out.display());
+    let (start, began) = (Instant::now(), SystemTime::now());
+    let code = if arguments.here {
+        // It asks first: after a no an earlier report must still be there.
+        here(arguments, &programs, &out)?
+    } else {
+        remove_old(arguments, &out)?;
+        boot(arguments, &programs, &out, lasts)?
+    };
+    let seconds = start.elapsed().as_secs();
+    let is_new = |report: PathBuf| {
+        let written = fs::metadata(report).and_then(|metadata| metadata.modified());
+        // The guest's clock is its own, and nothing old is left there.
+        written.is_ok_and(|written| !arguments.here || written >= began)
+    };
+    if !results(arguments, &out).any(is_new) {
+        eprintln!("the bench ended with {code} after {seconds} s and made no report");
+        return Ok(code);
+    }
+    eprintln!("the bench ended with {code} after {seconds} s; its report: {}", out.display());
     draw(&programs.bench, arguments, &out)?;
     Ok(code)
 }
 
+/// Where a report may be: with several sizes in a folder each, and what compares them.
+fn results<'a>(arguments: &'a Arguments, out: &'a Path) -> impl Iterator<Item = PathBuf> + 'a {
+    folders(arguments, out).flat_map(|folder| RESULTS.map(|name| folder.join(name)))
+}
+
+fn folders<'a>(arguments: &'a Arguments, out: &'a Path) -> impl Iterator<Item = PathBuf> + 'a {
+    arguments.sizes.iter().map(|size| out.join(size.to_string())).chain([out.to_path_buf()])
+}
+
 fn remove_old(arguments: &Arguments, out: &Path) -> Result<()> {
-    let results = RESULTS.iter().map(|name| out.join(name));
-    for old in results.chain(plots(arguments, out, "svg")).chain(plots(arguments, out, "png")) {
+    for old in results(arguments, out).chain(plots(arguments, out, "svg")).chain(plots(arguments, out, "png")) {
         match fs::remove_file(&old) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove {}", old.display()));
@@ -170,11 +192,9 @@ fn draw(bench: &Path, arguments: &Arguments, out: &Path) -> Result<()> {
     process::show(Command::new(bench).arg("png").args(svg)).context("the plots are there as SVG alone")
 }
 
-/// Where they may be: with several sizes in a folder each.
+/// Where they may be.
 fn plots(arguments: &Arguments, out: &Path, extension: &str) -> Vec<PathBuf> {
-    let folders = arguments.sizes.iter().map(|size| out.join(size.to_string()));
-    let plots = |folder: PathBuf| PLOTS.map(|name| folder.join(name).with_extension(extension));
-    folders.chain([out.to_path_buf()]).flat_map(plots).collect()
+    folders(arguments, out).flat_map(|folder| PLOTS.map(|name| folder.join(name).with_extension(extension))).collect()
 }
 
 /// What the bench is asked for, both before and in the guest.
