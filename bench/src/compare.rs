@@ -32,6 +32,13 @@ struct Report {
     scale: Scale,
     scenario: Value,
     alternatives: Vec<Alternative>,
+    not_run: Vec<NotRun>,
+}
+
+impl Report {
+    fn could_not_run(&self, name: &str) -> bool {
+        self.not_run.iter().any(|one| one.name == name)
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -49,6 +56,13 @@ struct Alternative {
     name: String,
     own: bool,
     figures: BTreeMap<String, Spread>,
+}
+
+/// What could not run, in one of the rounds at least: its figures are those of the rounds before.
+#[derive(Clone, Debug, Deserialize)]
+struct NotRun {
+    name: String,
+    why: String,
 }
 
 /// What a difference means.
@@ -103,11 +117,13 @@ fn check_comparable(before: &Report, after: &Report) -> Result<()> {
 
 /// A table for each alternative that both have, and what became worse of this project's own.
 fn differences(before: &Report, after: &Report, tolerance: u32) -> (String, Vec<String>) {
-    let (mut text, mut regressions) = (String::new(), Vec::new());
+    let mut text = String::new();
+    let mut regressions = not_run_any_more(before, after);
     for old in &before.alternatives {
         let Some(new) = after.alternatives.iter().find(|one| one.name == old.name) else {
             let _ = writeln!(text, "{}: only in the first report\n", old.name);
-            if old.own {
+            // With why it has been told already.
+            if old.own && (before.could_not_run(&old.name) || !after.could_not_run(&old.name)) {
                 regressions.push(format!("{} did not run", old.name));
             }
             continue;
@@ -144,6 +160,13 @@ fn differences(before: &Report, after: &Report, tolerance: u32) -> (String, Vec<
     (text, regressions)
 }
 
+/// This project's own programs that ran in all rounds before.
+fn not_run_any_more(before: &Report, after: &Report) -> Vec<String> {
+    let own = |name: &str| before.alternatives.iter().chain(&after.alternatives).any(|one| one.own && one.name == name);
+    let new = after.not_run.iter().filter(|one| own(&one.name) && !before.could_not_run(&one.name));
+    new.map(|one| format!("{} could not run: {}", one.name, one.why)).collect()
+}
+
 /// Worse is what passes the tolerance, is more than noise, and was so in no round of before; better the same way round.
 fn verdict(figure: &Figure, was: &Spread, now: &Spread, tolerance: u32) -> Verdict {
     let allowed = (was.median.saturating_mul(tolerance.into()) / 100).max(figure.noise);
@@ -176,6 +199,7 @@ mod tests {
         let spread = |value: u64| serde_json::json!({ "median": value, "lowest": value, "highest": value });
         serde_json::json!({
             "version": 1, "host": { "kernel": "6.12" }, "scale": { "factor": "1/32" }, "scenario": { "name": "churn" },
+            "not_run": [],
             "alternatives": [{ "name": name, "own": name.starts_with("guard"),
                                "figures": { "dropped": spread(dropped), "made": spread(made) } }],
         })
@@ -203,6 +227,22 @@ mod tests {
         let gone = report("guard", 0, 100).replace("\"dropped\"", "\"else\"");
         let told = regressions(&report("guard", 0, 100), &gone);
         assert_eq!(told, ["guard: new flows dropped (a retry counts again) is not measured any more"]);
+    }
+
+    #[test]
+    fn one_that_fails_in_a_later_round_has_regressed_whatever_its_first_says() {
+        let whole = report("guard", 0, 100);
+        let died = whole.replace("\"not_run\":[]", r#""not_run":[{"name":"guard","why":"it ended"}]"#);
+        assert_ne!(died, whole);
+        assert_eq!(regressions(&whole, &died), ["guard could not run: it ended"]);
+        assert_eq!(regressions(&died, &died), [""; 0]);
+        assert_eq!(regressions(&died, &whole), [""; 0]);
+        // Not in any round.
+        let none = died.replace("\"name\":\"guard\",\"own\"", "\"name\":\"ample\",\"own\"");
+        assert_eq!(regressions(&whole, &none), ["guard could not run: it ended"]);
+        let other =
+            report("stock", 0, 100).replace("\"not_run\":[]", r#""not_run":[{"name":"stock","why":"it ended"}]"#);
+        assert_eq!(regressions(&report("stock", 0, 100), &other), [""; 0]);
     }
 
     #[test]

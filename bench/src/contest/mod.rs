@@ -6,6 +6,7 @@ mod bpftune;
 mod busy;
 mod cron;
 mod decision;
+mod facts;
 mod figure;
 mod here;
 mod journal;

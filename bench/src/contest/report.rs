@@ -9,9 +9,10 @@ use bench::scenario::Scenario;
 use serde::Serialize;
 
 use super::alternative::Alternative;
+use super::facts::Facts;
 use super::figure::Spread;
 use super::run::{Run, Terms};
-use super::verdict::{self, Facts, Verdict};
+use super::verdict::{self, Verdict};
 
 /// Of the format. Fields are only ever added within one version.
 pub(crate) const VERSION: u32 = 1;
@@ -100,8 +101,9 @@ impl Report {
             alternatives.push(Entry { alternative, what, own, figures, runs });
         }
         let scale = terms.scale;
-        let facts: Vec<Facts<'_>> = alternatives.iter().map(|entry| Facts::of(entry, &terms.scenario)).collect();
-        let verdicts = verdict::all(&facts, verdict::has_flood(&terms.scenario));
+        let facts: Vec<Facts<'_>> =
+            alternatives.iter().map(|entry| Facts::of(entry, &terms.scenario, terms.rounds)).collect();
+        let verdicts = verdict::all(&facts);
         Ok(Self {
             version: VERSION,
             bench: env!("CARGO_PKG_VERSION"),

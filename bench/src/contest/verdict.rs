@@ -1,20 +1,13 @@
 //! What the figures say of what is promised: yes, no, or not measured, each with the two figures that it was judged by. Pure.
 
-use std::collections::BTreeMap;
-
-use bench::load::{Outcome, Traffic};
-use bench::scenario::Scenario;
 use serde::Serialize;
 
 use super::alternative::Alternative;
+use super::facts::{Facts, STALL_LIMIT_US, is_less};
 use super::figure::{Spread, Unit};
-use super::report::Entry;
-use crate::scale::MAX_STALL_MS;
 
 /// connect p99 is as good as the yardstick's up to this many percent of it.
 const LATENCY_PERCENT: u64 = 110;
-/// Good clients fare as well as on the yardstick from this many percent of what they made there.
-const GOOD_PERCENT: u64 = 95;
 /// Far less memory: at most this many percent.
 const MEMORY_PERCENT: u64 = 50;
 /// What a resize takes at most without holding anything up, microseconds: it ends by waiting for RCU (`synchronize_net`), and
@@ -48,68 +41,17 @@ pub(super) struct Verdict {
     pub why: Option<String>,
 }
 
-/// What of an alternative is judged.
-#[derive(Clone, Debug)]
-pub(super) struct Facts<'a> {
-    alternative: Alternative,
-    figures: &'a BTreeMap<String, Spread>,
-    /// Connections made by each load of good clients, by its name.
-    good: Vec<(&'a str, Spread)>,
-    /// Further requests answered on connections that stood, of each load that has any.
-    established: Vec<(&'a str, Spread)>,
-    /// The longest resize of the guard's doing, its start included; `None` where nothing tells.
-    stall_us: Option<u64>,
-}
-
-impl<'a> Facts<'a> {
-    /// Of an alternative's runs under `scenario`.
-    pub fn of(entry: &'a Entry, scenario: &'a Scenario) -> Self {
-        let (mut good, mut established) = (Vec::new(), Vec::new());
-        for (index, load) in scenario.loads.iter().enumerate() {
-            let Traffic::Tcp(connections) = &load.traffic else { continue };
-            let of = |figure: fn(&Outcome) -> u64| {
-                let outcomes = entry.runs.iter().filter_map(|run| run.outcome.loads.get(index));
-                Some((load.name.as_str(), Spread::of(outcomes.map(|load| figure(&load.outcome)))?))
-            };
-            good.extend(of(|outcome| outcome.made));
-            if connections.every.is_some() {
-                established.extend(of(|outcome| outcome.answered));
-            }
-        }
-        let stalls = entry.runs.iter().filter_map(|run| run.stalls.as_ref());
-        let own = |stalls: &Vec<super::run::Stall>| {
-            stalls.iter().filter(|stall| stall.own).map(|stall| stall.took_us).max().unwrap_or(0)
-        };
-        Self {
-            alternative: entry.alternative,
-            figures: &entry.figures,
-            good,
-            established,
-            stall_us: stalls.map(own).max(),
-        }
-    }
-
-    fn figure(&self, key: &str) -> Option<Spread> {
-        self.figures.get(key).copied()
-    }
-}
-
-/// Whether somebody attacks beside the good clients.
-pub(super) fn has_flood(scenario: &Scenario) -> bool {
-    scenario.loads.iter().any(|load| matches!(load.traffic, Traffic::Syn { .. } | Traffic::Scan { .. }))
-}
-
 /// All promises, whether they could be judged or not.
-pub(super) fn all(facts: &[Facts<'_>], flood: bool) -> Vec<Verdict> {
+pub(super) fn all(facts: &[Facts<'_>]) -> Vec<Verdict> {
     let of = |alternative| facts.iter().find(|one| one.alternative == alternative);
     let (guard, ample, ceiling) = (of(Alternative::Guard), of(Alternative::Ample), of(Alternative::StaticCeiling));
-    let mut all = vec![drops_nothing(guard)];
+    let mut all = vec![drops_nothing(guard, ample)];
     let others = facts.iter().filter(|one| !matches!(one.alternative, Alternative::Guard | Alternative::Ample));
     all.extend(others.map(|other| drops(other, guard)));
     all.push(latency(guard, ample));
-    all.extend(good_clients(&MADE, guard, ample, flood));
-    all.extend(good_clients(&ANSWERED, guard, ample, flood));
-    all.push(memory(guard, ceiling));
+    all.extend(good_clients(&MADE, guard, ample));
+    all.extend(good_clients(&ANSWERED, guard, ample));
+    all.push(memory(guard, ceiling, ample));
     all.push(stall(guard));
     all
 }
@@ -118,6 +60,14 @@ impl Verdict {
     fn judged(key: &'static str, statement: String, unit: Unit, kept: bool, (figure, against): (u64, u64)) -> Self {
         let answer = if kept { Answer::Yes } else { Answer::No };
         Self { key, statement, answer, figure: Some(figure), against: Some(against), unit, why: None }
+    }
+
+    /// The same where a yes needs something more: without it a no stays one.
+    fn judged_if(self, check: Result<(), String>) -> Self {
+        match check {
+            Err(why) if self.answer == Answer::Yes => Self::open(self.key, self.statement, self.unit, &why),
+            _ => self,
+        }
     }
 
     fn open(key: &'static str, statement: String, unit: Unit, why: &str) -> Self {
@@ -145,48 +95,71 @@ impl Answer {
     }
 }
 
-const NO_GUARD: &str = "guard did not run";
+/// The figures of a column, where it is there and whole.
+fn column<'f, 'a>(of: Option<&'f Facts<'a>>, name: &str) -> Result<&'f Facts<'a>, String> {
+    let facts = of.ok_or_else(|| format!("{name} did not run"))?;
+    facts.check()?;
+    Ok(facts)
+}
 
-fn drops_nothing(guard: Option<&Facts<'_>>) -> Verdict {
+fn of_guard<'f, 'a>(guard: Option<&'f Facts<'a>>) -> Result<&'f Facts<'a>, String> {
+    column(guard, "guard")
+}
+
+fn figure(facts: &Facts<'_>, key: &str) -> Result<Spread, String> {
+    facts.figure(key).ok_or_else(|| format!("{} has no such figure", facts.alternative))
+}
+
+fn drops_nothing(guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdict {
     let (key, statement) =
         ("guard-drops-nothing", "guard drops no new flow in any round (new flows dropped, 0)".to_owned());
-    match guard.and_then(|guard| guard.figure("dropped")) {
-        Some(dropped) => Verdict::judged(key, statement, Unit::Count, dropped.highest == 0, (dropped.highest, 0)),
-        None => Verdict::open(key, statement, Unit::Count, NO_GUARD),
+    match of_guard(guard).and_then(|guard| Ok((guard, figure(guard, "dropped")?))) {
+        Ok((guard, dropped)) => {
+            Verdict::judged(key, statement, Unit::Count, dropped.highest == 0, (dropped.highest, 0))
+                .judged_if(guard.check_made_as_many(ample))
+        }
+        Err(why) => Verdict::open(key, statement, Unit::Count, &why),
     }
 }
 
 fn drops(other: &Facts<'_>, guard: Option<&Facts<'_>>) -> Verdict {
     let key = "drops-more-than-guard";
     let statement = format!("{} drops more new flows than guard (its, guard's)", other.alternative);
-    match (other.figure("dropped"), guard.and_then(|guard| guard.figure("dropped"))) {
-        (Some(its), Some(ours)) => {
+    let both = || -> Result<_, String> {
+        other.check()?;
+        Ok((figure(other, "dropped")?, figure(of_guard(guard)?, "dropped")?))
+    };
+    match both() {
+        Ok((its, ours)) => {
             let more = its.lowest > ours.highest;
             Verdict::judged(key, statement, Unit::Count, more, (its.median, ours.median))
         }
-        _ => Verdict::open(key, statement, Unit::Count, NO_GUARD),
+        Err(why) => Verdict::open(key, statement, Unit::Count, &why),
     }
 }
 
-/// The yardstick's figure of `key`, where the load met no limit of its table.
-fn yardstick(ample: Option<&Facts<'_>>, key: &str) -> Result<Spread, String> {
-    let ample = ample.ok_or("the yardstick, ample, did not run")?;
+/// The yardstick, where the load met no limit of its table.
+fn yardstick<'f, 'a>(ample: Option<&'f Facts<'a>>) -> Result<&'f Facts<'a>, String> {
+    let ample = column(ample, "the yardstick, ample,")?;
     match ample.figure("dropped") {
         Some(dropped) if dropped.highest > 0 => {
             Err(format!("the yardstick's own table dropped {} new flows", dropped.highest))
         }
-        _ => ample.figure(key).ok_or_else(|| "the yardstick has no such figure".to_owned()),
+        _ => Ok(ample),
     }
 }
 
 fn latency(guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdict {
-    let key = "connect-p99";
+    let (key, of) = ("connect-p99", "connect_p99_us");
     let statement = "guard's connect p99 is within 10 % of the yardstick's (its, the yardstick's)".to_owned();
-    let ours = guard.and_then(|guard| guard.figure("connect_p99_us")).ok_or_else(|| NO_GUARD.to_owned());
-    match ours.and_then(|ours| Ok((ours, yardstick(ample, "connect_p99_us")?))) {
-        Ok((ours, ample)) => {
-            let kept = ours.median.saturating_mul(100) <= ample.median.saturating_mul(LATENCY_PERCENT);
-            Verdict::judged(key, statement, Unit::Micros, kept, (ours.median, ample.median))
+    let both = || -> Result<_, String> {
+        let (guard, ample) = (of_guard(guard)?, yardstick(ample)?);
+        Ok((figure(guard, of)?.median, figure(ample, of)?.median, guard.check_made_as_many(Some(ample))))
+    };
+    match both() {
+        Ok((ours, ample, made)) => {
+            let kept = ours.saturating_mul(100) <= ample.saturating_mul(LATENCY_PERCENT);
+            Verdict::judged(key, statement, Unit::Micros, kept, (ours, ample)).judged_if(made)
         }
         Err(why) => Verdict::open(key, statement, Unit::Micros, &why),
     }
@@ -204,6 +177,7 @@ struct Good {
     none: &'static str,
 }
 
+const NO_FLOOD: &str = "nobody floods in this scenario";
 const MADE: Good = Good {
     key: "good-clients",
     does: "makes at least 95 % of what it makes",
@@ -219,49 +193,57 @@ const ANSWERED: Good = Good {
     none: "no connection of this scenario asks again (`every`)",
 };
 
-fn good_clients(good: &Good, guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>, flood: bool) -> Vec<Verdict> {
+fn good_clients(good: &Good, guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Vec<Verdict> {
     let key = good.key;
     let statement =
         |load: &str| format!("under the flood, {load} {} on the yardstick (with guard, the yardstick)", good.does);
     let open = |why: &str| vec![Verdict::open(key, statement(good.who), Unit::Count, why)];
-    if !flood {
-        return open("nobody floods in this scenario");
-    }
-    let Some(guard) = guard else { return open(NO_GUARD) };
-    if let Err(why) = yardstick(ample, "made") {
-        return open(&why);
-    }
+    let flooded = |facts: &Facts<'_>| facts.flood.clone().unwrap_or_else(|| Err(NO_FLOOD.to_owned()));
+    let both = || -> Result<_, String> {
+        let guard = of_guard(guard)?;
+        flooded(guard)?;
+        let ample = yardstick(ample)?;
+        flooded(ample)?;
+        Ok((guard, ample))
+    };
+    let (guard, ample) = match both() {
+        Ok(both) => both,
+        Err(why) => return open(&why),
+    };
     let judge = |(name, ours): &(&str, Spread)| {
-        let ample = ample.and_then(|ample| (good.of)(ample).iter().find(|(other, _)| other == name));
-        let Some((_, ample)) = ample else {
+        let Some((_, ample)) = (good.of)(ample).iter().find(|(other, _)| other == name) else {
             return Verdict::open(key, statement(name), Unit::Count, "the yardstick has no such load");
         };
-        let kept = ours.median.saturating_mul(100) >= ample.median.saturating_mul(GOOD_PERCENT) && ample.median > 0;
+        let kept = !is_less(ours.median, ample.median) && ample.median > 0;
         Verdict::judged(key, statement(name), Unit::Count, kept, (ours.median, ample.median))
     };
     let loads = (good.of)(guard);
     if loads.is_empty() { open(good.none) } else { loads.iter().map(judge).collect() }
 }
 
-fn memory(guard: Option<&Facts<'_>>, ceiling: Option<&Facts<'_>>) -> Verdict {
+fn memory(guard: Option<&Facts<'_>>, ceiling: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdict {
     let (key, of) = ("memory", "memory_mean_bytes");
     let statement = "guard's table takes at most half of static-ceiling's memory, mean over time (its, the other's)";
-    match (guard.and_then(|guard| guard.figure(of)), ceiling.and_then(|ceiling| ceiling.figure(of))) {
-        (Some(ours), Some(theirs)) => {
-            let kept = ours.median.saturating_mul(100) <= theirs.median.saturating_mul(MEMORY_PERCENT);
-            Verdict::judged(key, statement.to_owned(), Unit::Bytes, kept, (ours.median, theirs.median))
+    let both = || -> Result<_, String> {
+        let (guard, ceiling) = (of_guard(guard)?, column(ceiling, "static-ceiling")?);
+        let made = guard.check_made_as_many(Some(ceiling)).and_then(|()| guard.check_made_as_many(ample));
+        Ok((figure(guard, of)?.median, figure(ceiling, of)?.median, made))
+    };
+    match both() {
+        Ok((ours, theirs, made)) => {
+            let kept = ours.saturating_mul(100) <= theirs.saturating_mul(MEMORY_PERCENT);
+            Verdict::judged(key, statement.to_owned(), Unit::Bytes, kept, (ours, theirs)).judged_if(made)
         }
-        (None, _) => Verdict::open(key, statement.to_owned(), Unit::Bytes, NO_GUARD),
-        (_, None) => Verdict::open(key, statement.to_owned(), Unit::Bytes, "static-ceiling did not run"),
+        Err(why) => Verdict::open(key, statement.to_owned(), Unit::Bytes, &why),
     }
 }
 
 fn stall(guard: Option<&Facts<'_>>) -> Verdict {
-    let (key, limit) = ("stall", MAX_STALL_MS * 1000);
+    let (key, limit) = ("stall", STALL_LIMIT_US);
     let statement =
         "no resize of guard's doing, at its start neither, takes longer than max-stall (the longest, the limit)";
-    match guard.map(|guard| guard.stall_us) {
-        Some(Some(longest)) if longest > limit && longest.saturating_sub(GRACE_US) <= limit => {
+    match of_guard(guard).and_then(|guard| guard.stall_us.map_err(str::to_owned)) {
+        Ok(longest) if longest > limit && longest.saturating_sub(GRACE_US) <= limit => {
             let why = format!(
                 "the longest resize took {}, of which up to {} hold nothing up; the limit is {}",
                 Unit::Micros.words(longest),
@@ -270,35 +252,43 @@ fn stall(guard: Option<&Facts<'_>>) -> Verdict {
             );
             Verdict::open(key, statement.to_owned(), Unit::Micros, &why)
         }
-        Some(Some(longest)) => {
-            Verdict::judged(key, statement.to_owned(), Unit::Micros, longest <= limit, (longest, limit))
-        }
-        Some(None) => Verdict::open(key, statement.to_owned(), Unit::Micros, "guard told of no resizes"),
-        None => Verdict::open(key, statement.to_owned(), Unit::Micros, NO_GUARD),
+        Ok(longest) => Verdict::judged(key, statement.to_owned(), Unit::Micros, longest <= limit, (longest, limit)),
+        Err(why) => Verdict::open(key, statement.to_owned(), Unit::Micros, &why),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     type Column = (Alternative, BTreeMap<String, Spread>, u64);
 
-    fn column(alternative: Alternative, dropped: u64, p99: u64, memory: u64, good: u64) -> Column {
-        let one = |key: &str, value| (key.to_owned(), Spread { median: value, lowest: value, highest: value });
-        let figures = [("dropped", dropped), ("connect_p99_us", p99), ("memory_mean_bytes", memory), ("made", good)];
-        (alternative, figures.into_iter().map(|(key, value)| one(key, value)).collect(), good)
+    fn spread(value: u64) -> Spread {
+        Spread { median: value, lowest: value, highest: value }
     }
 
-    fn judge(columns: &[Column], flood: bool, stall_us: Option<u64>) -> Vec<Verdict> {
-        let facts = columns.iter().map(|(alternative, figures, good)| Facts {
+    fn column(alternative: Alternative, dropped: u64, p99: u64, memory: u64, good: u64) -> Column {
+        let figures = [("dropped", dropped), ("connect_p99_us", p99), ("memory_mean_bytes", memory), ("made", good)];
+        (alternative, figures.into_iter().map(|(key, value)| (key.to_owned(), spread(value))).collect(), good)
+    }
+
+    fn facts((alternative, figures, good): &Column, stall_us: u64) -> Facts<'_> {
+        Facts {
             alternative: *alternative,
             figures,
-            good: vec![("good", Spread { median: *good, lowest: *good, highest: *good })],
-            established: vec![("held", Spread { median: *good, lowest: *good, highest: *good })],
-            stall_us,
-        });
-        all(&facts.collect::<Vec<_>>(), flood)
+            rounds: (3, 3),
+            started: Some(spread(100)),
+            good: vec![("good", spread(*good))],
+            established: vec![("held", spread(*good))],
+            flood: Some(Ok(())),
+            stall_us: Ok(stall_us),
+        }
+    }
+
+    fn judge(columns: &[Column], stall_us: u64) -> Vec<Verdict> {
+        all(&columns.iter().map(|column| facts(column, stall_us)).collect::<Vec<_>>())
     }
 
     fn answers(verdicts: &[Verdict], key: &str) -> Vec<Answer> {
@@ -321,7 +311,7 @@ mod tests {
         let rivals = [column(Alternative::Stock, 1, 9, 9, 9), column(Alternative::StaticCeiling, 0, 9, 2_000, 9)];
         let with = |guard: Column, stall| {
             let columns = [[ample.clone(), guard].as_slice(), &rivals].concat();
-            judge(&columns, true, Some(stall))
+            judge(&columns, stall)
         };
         let kept = with(column(Alternative::Guard, 0, 1_100, 1_000, 95), 20_000);
         for key in ["guard-drops-nothing", "connect-p99", "good-clients", "established", "memory", "stall"] {
@@ -339,36 +329,97 @@ mod tests {
 
     #[test]
     fn what_has_no_figures_is_not_judged_and_says_why() {
-        let nothing = judge(&[column(Alternative::Stock, 1, 9, 9, 9)], true, None);
+        let nothing = judge(&[column(Alternative::Stock, 1, 9, 9, 9)], 0);
         assert!(nothing.iter().all(|one| one.answer == Answer::NotMeasured && one.why.is_some()), "{nothing:?}");
         assert_eq!(KEYS.map(|key| answers(&nothing, key).len()), [1; 7]);
 
         let (guard, full) = (column(Alternative::Guard, 0, 9, 9, 9), column(Alternative::Ample, 3, 9, 9, 9));
-        let full = judge(&[full, guard.clone()], true, Some(0));
+        let full = judge(&[full, guard.clone()], 0);
         for key in ["connect-p99", "good-clients", "established"] {
             assert_eq!(answers(&full, key), [Answer::NotMeasured], "a yardstick that was full is none");
         }
-        let quiet = judge(&[column(Alternative::Ample, 0, 9, 9, 9), guard], false, Some(0));
-        assert_eq!(answers(&quiet, "good-clients"), [Answer::NotMeasured]);
-        assert_eq!(answers(&quiet, "established"), [Answer::NotMeasured]);
-        assert_eq!(answers(&quiet, "connect-p99"), [Answer::Yes]);
+    }
+
+    /// Of ample, static-ceiling and guard, all of whose promises are kept, once `change` was done to the facts.
+    fn changed(change: impl FnOnce(&mut [Facts<'_>])) -> Vec<Verdict> {
+        let columns = [
+            column(Alternative::Ample, 0, 1_000, 9_000, 100),
+            column(Alternative::StaticCeiling, 1, 1_000, 2_000, 100),
+            column(Alternative::Guard, 0, 1_000, 1_000, 100),
+        ];
+        let mut facts: Vec<_> = columns.iter().map(|column| facts(column, 0)).collect();
+        assert!(all(&facts).iter().all(|one| one.answer == Answer::Yes));
+        change(&mut facts);
+        all(&facts)
+    }
+
+    fn open(verdicts: &[Verdict], why: &str) -> Vec<&'static str> {
+        let open = verdicts.iter().filter(|one| one.answer == Answer::NotMeasured);
+        open.inspect(|one| assert_eq!(one.why.as_deref(), Some(why))).map(|one| one.key).collect()
+    }
+
+    #[test]
+    fn a_column_that_lacks_rounds_or_a_load_is_not_judged() {
+        let died = changed(|facts| facts[2].rounds = (1, 3));
+        assert_eq!(open(&died, "guard ran in 1 of 3 rounds"), KEYS);
+        let died = changed(|facts| facts[0].rounds = (2, 3));
+        assert_eq!(open(&died, "ample ran in 2 of 3 rounds"), ["connect-p99", "good-clients", "established"]);
+        let died = changed(|facts| facts[1].rounds = (2, 3));
+        assert_eq!(open(&died, "static-ceiling ran in 2 of 3 rounds"), ["drops-more-than-guard", "memory"]);
+        let idle = changed(|facts| facts[2].started = Some(spread(0)));
+        assert_eq!(open(&idle, "the load beside guard started nothing"), KEYS);
+    }
+
+    #[test]
+    fn a_flood_is_judged_where_it_was_one() {
+        let quiet = changed(|facts| facts.iter_mut().for_each(|one| one.flood = None));
+        assert_eq!(open(&quiet, NO_FLOOD), ["good-clients", "established"]);
+        for column in [0, 2] {
+            let unsent = changed(|facts| facts[column].flood = Some(Err("no flood".to_owned())));
+            assert_eq!(open(&unsent, "no flood"), ["good-clients", "established"]);
+        }
+    }
+
+    #[test]
+    fn a_yes_needs_as_many_connections_as_the_others_and_a_no_does_not() {
+        let with = |p99: u64, memory: u64, made: u64| {
+            let columns = [
+                column(Alternative::Ample, 0, 1_000, 9_000, 1_000),
+                column(Alternative::StaticCeiling, 1, 1_000, 2_000, 1_000),
+                column(Alternative::Guard, 0, p99, memory, made),
+            ];
+            let verdicts = judge(&columns, 0);
+            ["guard-drops-nothing", "connect-p99", "memory"].map(|key| {
+                let one = verdicts.iter().find(|one| one.key == key).unwrap();
+                (one.answer, one.why.clone())
+            })
+        };
+        assert!(with(1_000, 1_000, 950).iter().all(|(answer, _)| *answer == Answer::Yes));
+        for (answer, why) in with(1_000, 1_000, 949) {
+            assert_eq!((answer, why.as_deref()), (Answer::NotMeasured, Some("guard made 949 of 1,000")));
+        }
+        assert_eq!(with(1_101, 1_001, 949).map(|(answer, _)| answer), [Answer::NotMeasured, Answer::No, Answer::No]);
+    }
+
+    #[test]
+    fn a_stall_that_nobody_saw_is_not_judged() {
+        let unseen = changed(|facts| facts[2].stall_us = Err("nothing saw it"));
+        assert_eq!(open(&unseen, "nothing saw it"), ["stall"]);
     }
 
     #[test]
     fn new_clients_and_those_that_ask_again_are_judged_apart() {
-        let (_, figures, _) = column(Alternative::Ample, 0, 9, 9, 100);
-        let judge = |answered: &[(Alternative, u64)]| {
-            let facts = [Alternative::Ample, Alternative::Guard].map(|alternative| {
-                let spread = |value| Spread { median: value, lowest: value, highest: value };
-                let answered = answered.iter().filter(|(of, _)| *of == alternative);
-                let established = answered.map(|(_, answered)| ("held", spread(*answered))).collect();
-                Facts { alternative, figures: &figures, good: vec![("good", spread(100))], established, stall_us: None }
+        let judge = |answered: &[(usize, u64)]| {
+            let verdicts = changed(|facts| {
+                for column in [0, 2] {
+                    let of = answered.iter().filter(|(of, _)| *of == column);
+                    facts[column].established = of.map(|(_, answered)| ("held", spread(*answered))).collect();
+                }
             });
-            let verdicts = all(&facts, true);
             assert_eq!(answers(&verdicts, "good-clients"), [Answer::Yes]);
             verdicts.into_iter().find(|one| one.key == "established").unwrap()
         };
-        let (ample, guard) = (Alternative::Ample, Alternative::Guard);
+        let (ample, guard) = (0, 2);
         assert_eq!(judge(&[(ample, 1_000), (guard, 950)]).answer, Answer::Yes);
         let less = judge(&[(ample, 1_000), (guard, 949)]);
         assert_eq!((less.answer, less.figure, less.against), (Answer::No, Some(949), Some(1_000)));
