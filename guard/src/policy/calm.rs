@@ -10,11 +10,13 @@ const MOST_DOUBLINGS: u32 = 5;
 const SHORTEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Between two sweeps of the gc worker the count rises by all that expires meanwhile, and they come up to a minute apart
-/// (`GC_SCAN_INTERVAL_MAX`): what fits for less than two of them may fit only right after a sweep.
-const TWO_SWEEPS: Duration = Duration::from_secs(130);
+/// (`GC_SCAN_INTERVAL_MAX`), and take their time.
+const SWEEP: Duration = Duration::from_secs(65);
+/// What fits for less than two of them may fit only right after a sweep.
+const TWO_SWEEPS: Duration = SWEEP.saturating_mul(2);
 
-/// What a step brings comes late: what expires lingers, and every flow has to come round once. A step that is undone within
-/// three times its time, and this, was too early, however short `relax.after` is.
+/// What a step brings comes late: what expires lingers until it is swept, and every flow has to come round once. A step that
+/// is undone within three times that, and this, was too early, however short `relax.after` is.
 const SOON: Duration = Duration::from_mins(10);
 
 /// What is remembered of pressure, calm and steps back.
@@ -79,7 +81,7 @@ impl Calm {
     pub(super) fn stepped(&mut self, now: Duration, shows: Duration, policy: &Policy) {
         let pause = shows.min(policy.relax.after.max(SOON)).max(SHORTEST_PAUSE);
         self.step = Some((now, now.saturating_add(pause)));
-        self.soon = shows.saturating_mul(3).min(SOON);
+        self.soon = shows.saturating_add(SWEEP).saturating_mul(3).min(SOON);
     }
 
     /// Room is made again. Soon after a step back, that one came too early, and the next ones wait for longer.
@@ -173,11 +175,11 @@ mod tests {
         calm.undone(15 * MINUTE, &policy);
         assert_eq!(calm.wait(&policy), 2 * MINUTE);
         calm.stepped(20 * MINUTE, 2 * MINUTE, &policy);
-        calm.undone(26 * MINUTE, &policy);
+        calm.undone(30 * MINUTE, &policy);
         assert_eq!(calm.wait(&policy), 2 * MINUTE, "late is not too early");
         // Five days of ESTABLISHED.
-        calm.stepped(30 * MINUTE, 7_200 * MINUTE, &policy);
-        calm.undone(41 * MINUTE, &policy);
+        calm.stepped(31 * MINUTE, 7_200 * MINUTE, &policy);
+        calm.undone(42 * MINUTE, &policy);
         assert_eq!(calm.wait(&policy), 2 * MINUTE);
     }
 }

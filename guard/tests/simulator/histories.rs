@@ -114,14 +114,15 @@ fn is_step_back(made: &Made) -> bool {
 }
 
 /// Whether steps back have been too early before this second, and each wait for the next was longer than the one before:
-/// what still happens comes later and later.
+/// what still happens comes later and later. The first wait of all follows no step back, and was as long as the load asked.
 fn tries_less_often(outcome: &Outcome, second: f64) -> bool {
     let begun = outcome.changes.iter().any(|made| made.at < second && is_step_back(made));
-    let (mut waits, mut undone): (Vec<f64>, _) = (Vec::new(), None);
+    let (mut waits, mut stepped, mut undone): (Vec<f64>, _, _) = (Vec::new(), false, None);
     for made in &outcome.changes {
         if is_step_back(made) {
             waits.extend(undone.take().map(|undone: f64| made.at - undone));
-        } else {
+            stepped = true;
+        } else if stepped {
             undone = Some(made.at);
         }
     }
