@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::memory;
 use crate::put_back::run_name;
 
 /// How often its state is looked at where nobody wants it otherwise.
@@ -124,7 +125,7 @@ impl Guard {
 
     /// How it ended, if it did by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.process.try_wait().ok()?
+        memory::ended(&mut self.process)
     }
 
     /// Asks it to end and waits for that.

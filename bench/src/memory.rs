@@ -2,6 +2,9 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::process::{Child, ExitStatus};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -11,6 +14,9 @@ const SHRINK: &str = "/sys/kernel/slab/nf_conntrack/shrink";
 const SLABINFO: &str = "/proc/slabinfo";
 /// A bucket is one pointer (`struct hlist_nulls_head`).
 const BUCKET_BYTES: u64 = 8;
+/// Looks at a program that is ending: it may have to let go of much. 30 s.
+const LOOKS: u32 = 300;
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Entries in the kernel's allocator: the row `nf_conntrack` of /proc/slabinfo. Their extensions (NAT, timestamps,
 /// labels) lie in other caches and are not counted.
@@ -91,8 +97,24 @@ impl Usage {
     }
 }
 
+/// How a program ended, if it did. One that is ending has no memory any more before it can be waited for.
+pub(crate) fn ended(process: &mut Child) -> Option<ExitStatus> {
+    let pid = Pid::from_raw(process.id().cast_signed());
+    for _ in 0..LOOKS {
+        match process.try_wait() {
+            Ok(None) if Usage::read(pid).is_err() => thread::sleep(LOOK),
+            Ok(status) => return status,
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
     use super::*;
 
     #[test]
@@ -104,6 +126,16 @@ mod tests {
         assert_eq!(entries.bytes_with(512), 1024 * 256 + 512 * 8);
         assert!(Entries::parse("nf_conntrack 1 x\n").unwrap_err().to_string().contains("not understood"));
         assert!(Entries::parse("").is_err());
+    }
+
+    #[test]
+    fn how_a_program_ended_is_known_as_soon_as_its_memory_is_gone() {
+        let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+        assert_eq!(ended(&mut process), None);
+        let pid = Pid::from_raw(process.id().cast_signed());
+        process.kill().unwrap();
+        while Usage::read(pid).is_ok() {}
+        assert_eq!(ended(&mut process).unwrap().signal(), Some(9));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use bench::processes;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::memory::Usage;
+use crate::memory::{self, Usage};
 use crate::put_back::{RunFolder, run_name};
 
 /// Makes the root a system for one process: what it mounts is gone with it. The first word is the root.
@@ -101,7 +101,7 @@ impl Bpftune {
 
     /// How it ended, if it did.
     pub fn ended(&mut self) -> Option<String> {
-        let status = self.process.try_wait().ok()??;
+        let status = memory::ended(&mut self.process)?;
         Some(format!("bpftune had ended with {status}: {}", self.tail()))
     }
 
