@@ -14,6 +14,8 @@ const STANDS_FOR: Duration = Duration::from_mins(1);
 pub(super) struct Refusals {
     /// max at the tick before.
     max: Option<u64>,
+    /// Entries then.
+    count: u64,
     /// When the last one was seen.
     last: Option<Duration>,
     /// Refused since the tick before.
@@ -33,10 +35,27 @@ impl Refusals {
         let now = if estimate.table_full_hooked && stood { estimate.table_full } else { 0 };
         let last = if now > 0 { Some(estimate.at) } else { self.last };
         let since = last.and_then(|last| estimate.at.checked_sub(last));
-        // A table of this namespace that refused flows a moment ago cannot be half empty now.
-        let not_here = estimate.table.count < estimate.table.max / 2;
+        // A table of this namespace that refused flows a moment ago cannot have been half empty before, too: one sweep of the
+        // gc worker may free more than half of it.
+        let not_here = self.count.max(estimate.table.count) < estimate.table.max / 2;
         let elsewhere = if now > 0 && not_here { self.elsewhere.max(Some(estimate.table.max)) } else { self.elsewhere };
         let lately = since.is_some_and(|since| since < STANDS_FOR);
-        Self { max: Some(estimate.table.max), last, now, lately, elsewhere }
+        Self { max: Some(estimate.table.max), count: estimate.table.count, last, now, lately, elsewhere }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::estimate;
+    use super::*;
+
+    #[test]
+    fn a_table_that_was_swept_since_it_refused_flows_was_full_itself() {
+        let refused = |count| Estimate { table_full: 3, table_full_hooked: true, ..estimate(count, 10_000, 0.0) };
+        let before = |count| Refusals::default().next(&estimate(count, 10_000, 0.0));
+        assert_eq!(before(9_990).next(&refused(3_000)).elsewhere, None, "a sweep");
+        assert_eq!(before(3_000).next(&refused(3_000)).elsewhere, Some(10_000));
+        assert_eq!(Refusals::default().next(&refused(3_000)).elsewhere, Some(10_000), "nothing is known from before");
+        assert_eq!(before(3_000).next(&refused(9_990)).elsewhere, None);
     }
 }
