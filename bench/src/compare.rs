@@ -44,6 +44,9 @@ impl Report {
 #[derive(Clone, Debug, Deserialize)]
 struct Host {
     kernel: String,
+    /// Reports of before have neither.
+    counted: Option<bool>,
+    here: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -106,6 +109,16 @@ fn parse(text: &str) -> Result<Report> {
 fn check_comparable(before: &Report, after: &Report) -> Result<()> {
     let (one, other) = (&before.scale.factor, &after.scale.factor);
     ensure!(one == other, "the scales differ, {one} and {other}: the figures cannot be compared");
+    let differ =
+        |of: fn(&Host) -> Option<bool>| of(&before.host).zip(of(&after.host)).is_some_and(|(one, other)| one != other);
+    ensure!(
+        !differ(|host| host.counted),
+        "one was measured on a clock that counts instructions and the other was not: the figures cannot be compared"
+    );
+    ensure!(
+        !differ(|host| host.here),
+        "one was measured in a guest and the other on a host: the figures cannot be compared"
+    );
     ensure!(
         before.scenario == after.scenario,
         "the scenarios differ, {} and {}: the figures cannot be compared",
@@ -119,6 +132,7 @@ fn check_comparable(before: &Report, after: &Report) -> Result<()> {
 fn differences(before: &Report, after: &Report, tolerance: u32) -> (String, Vec<String>) {
     let mut text = String::new();
     let mut regressions = not_run_any_more(before, after);
+    let counted = before.host.counted == Some(true) && after.host.counted == Some(true);
     for old in &before.alternatives {
         let Some(new) = after.alternatives.iter().find(|one| one.name == old.name) else {
             let _ = writeln!(text, "{}: only in the first report\n", old.name);
@@ -138,7 +152,7 @@ fn differences(before: &Report, after: &Report, tolerance: u32) -> (String, Vec<
                 }
                 continue;
             };
-            let verdict = verdict(figure, was, now, tolerance);
+            let verdict = verdict(figure, was, now, tolerance, counted);
             let words = [was, now].map(|of| figure.unit.words(of.median));
             let mark = match verdict {
                 Verdict::Same => "",
@@ -168,8 +182,9 @@ fn not_run_any_more(before: &Report, after: &Report) -> Vec<String> {
 }
 
 /// Worse is what passes the tolerance, is more than noise, and was so in no round of before; better the same way round.
-fn verdict(figure: &Figure, was: &Spread, now: &Spread, tolerance: u32) -> Verdict {
-    let allowed = (was.median.saturating_mul(tolerance.into()) / 100).max(figure.noise);
+fn verdict(figure: &Figure, was: &Spread, now: &Spread, tolerance: u32, counted: bool) -> Verdict {
+    let noise = if counted { figure.noise_where_counted() } else { figure.noise };
+    let allowed = (was.median.saturating_mul(tolerance.into()) / 100).max(noise);
     let more = now.median > was.median.saturating_add(allowed) && now.median > was.highest;
     let less = now.median.saturating_add(allowed) < was.median && now.median < was.lowest;
     match (figure.better, more, less) {
@@ -249,11 +264,14 @@ mod tests {
     fn what_a_round_of_before_had_already_is_not_worse() {
         let spread = |lowest, median, highest| Spread { median, lowest, highest };
         let latency = FIGURES.iter().find(|figure| figure.key == "connect_p99_us").unwrap();
-        let of = |was: Spread, now| verdict(latency, &was, &spread(now, now, now), 10);
+        let of = |was: Spread, now| verdict(latency, &was, &spread(now, now, now), 10, false);
         assert_eq!(of(spread(100_000, 100_000, 100_000), 140_000), Verdict::Worse);
         assert_eq!(of(spread(90_000, 100_000, 150_000), 140_000), Verdict::Same);
         assert_eq!(of(spread(100_000, 100_000, 100_000), 115_000), Verdict::Same, "noise");
         assert_eq!(of(spread(100_000, 100_000, 100_000), 50_000), Verdict::Better);
+        // No other program of the host makes noise on a clock that counts instructions.
+        let of = |now| verdict(latency, &spread(128, 128, 128), &spread(now, now, now), 10, true);
+        assert_eq!((of(20_000), of(500)), (Verdict::Worse, Verdict::Same));
     }
 
     #[test]
@@ -263,6 +281,14 @@ mod tests {
         assert!(error.contains("1/32 and 1/8"), "{error}");
         let other = one.replace("churn", "burst");
         assert!(check_comparable(&parse(&one).unwrap(), &parse(&other).unwrap()).is_err());
+        for (key, told) in [("counted", "a clock that counts"), ("here", "on a host")] {
+            let with = |value: bool| parse(&one.replace("\"6.12\"", &format!("\"6.12\",\"{key}\":{value}"))).unwrap();
+            let error = check_comparable(&with(true), &with(false)).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+            check_comparable(&with(true), &with(true)).unwrap();
+            // One of before says nothing.
+            check_comparable(&parse(&one).unwrap(), &with(true)).unwrap();
+        }
         let newer = one.replace("\"version\":1", "\"version\":2");
         assert!(parse(&newer).unwrap_err().to_string().contains("version 2"));
         assert!(parse("{}").unwrap_err().to_string().contains("no report"));

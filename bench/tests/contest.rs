@@ -89,6 +89,7 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
 
     let report = report(folder.path());
     assert_eq!((&report["version"], &report["not_run"]), (&1.into(), &Value::Array(Vec::new())));
+    assert_eq!((&report["host"]["counted"], &report["host"]["here"]), (&false.into(), &false.into()));
     assert!(figure(&report, "stock", "dropped") > 0, "{report}");
     assert!(figure(&report, "stock", "failed") > 0, "{report}");
     for name in ["static-ceiling", "guard"] {
@@ -121,6 +122,7 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
         assert!(text.starts_with("<svg") && text.contains("static-ceiling"), "{plot}");
     }
     let markdown = fs::read_to_string(folder.path().join("out/report.md")).unwrap();
+    assert!(markdown.contains("| · connect timed out | 0 | "), "{markdown}");
     assert!(
         markdown.contains("| ample | stock | static-ceiling | guard |") && markdown.contains("raise-max"),
         "{markdown}"
@@ -229,7 +231,7 @@ fn wrong_names_are_wrong_usage_and_checking_changes_nothing() {
     let wrong = contest(folder.path(), SHORT, &["--against", "stock,gaurd"]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("static-ceiling"));
-    for wrong in [["--table", "1000"], ["--sizes", "9000000"], ["--sizes", "some"]] {
+    for wrong in [["--table", "1000"], ["--sizes", "9000000"], ["--sizes", "some"], ["--sizes", "500,900,500"]] {
         let words = ["contest", "--scenario", "steady", "--out", "nowhere", wrong[0], wrong[1]];
         assert_eq!(bench(&words).status.code(), Some(2), "{wrong:?}");
     }

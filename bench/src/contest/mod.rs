@@ -155,6 +155,11 @@ fn cases(arguments: &Arguments) -> Result<std::result::Result<Vec<Case>, String>
     if arguments.sizes.is_empty() {
         return Ok(Ok(vec![Case { scenario, scale: arguments.table, out }]));
     }
+    if let Some(twice) =
+        (1..).zip(&arguments.sizes).find_map(|(next, size)| arguments.sizes[next..].iter().find(|other| *other == size))
+    {
+        return Ok(Err(format!("--sizes has {} twice", grouped(*twice))));
+    }
     let of_size = |&entries: &u64| {
         let room = entries.saturating_add(report::starts(&scenario));
         let scale = Scale::with_room_for(room).ok_or_else(|| {
@@ -180,6 +185,7 @@ fn one(arguments: &Arguments, case: Case, against: &[Alternative], stop: &Atomic
         places: Places { guard, bpftune: arguments.bpftune.clone(), out: out.clone() },
         found: Sysctls::read()?,
         counted: hooks::counts_instructions(),
+        here: arguments.place.here,
         stop,
     };
     eprintln!("{}{}", scale.words(report::rate(&terms.scenario)), run_command::head(&terms.scenario));

@@ -43,6 +43,10 @@ pub(super) struct Host {
     pub cpus: usize,
     /// `MemTotal`, bytes.
     pub memory_bytes: u64,
+    /// Whether its clock counted instructions.
+    pub counted: bool,
+    /// Whether it is somebody's host and no guest (`--here`).
+    pub here: bool,
 }
 
 /// The sizes in force.
@@ -107,7 +111,7 @@ impl Report {
         Ok(Self {
             version: VERSION,
             bench: env!("CARGO_PKG_VERSION"),
-            host: Host::read()?,
+            host: Host::read(terms)?,
             scale: ScaleNow {
                 factor: scale.to_string(),
                 stock: scale.stock(),
@@ -142,7 +146,7 @@ fn rounded(rate: f64) -> u64 {
 }
 
 impl Host {
-    fn read() -> Result<Self> {
+    fn read(terms: &Terms<'_>) -> Result<Self> {
         let meminfo = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
         let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
@@ -151,6 +155,8 @@ impl Host {
             kernel: nix::sys::utsname::uname()?.release().to_string_lossy().into_owned(),
             cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             memory_bytes: kib * 1024,
+            counted: terms.counted,
+            here: terms.here,
         })
     }
 }

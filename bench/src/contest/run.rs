@@ -40,6 +40,8 @@ pub(super) struct Terms<'a> {
     pub found: Sysctls,
     /// Whether a nanosecond of this machine's clock is an instruction.
     pub counted: bool,
+    /// Whether it is a host's own kernel and not a guest's.
+    pub here: bool,
     pub stop: &'a AtomicBool,
 }
 

@@ -1,9 +1,10 @@
 //! The report for people: a table on the terminal, report.md.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use bench::load::Outcome;
+use bench::load::{Failure, Outcome};
 
 use super::decision::Decision;
 use super::figure::{FIGURES, Figure, Spread, Unit, micros};
@@ -34,16 +35,37 @@ pub(super) fn line(run: &Run) -> String {
     )
 }
 
-/// Figures that some alternative has, with their cells.
-fn rows(report: &Report) -> impl Iterator<Item = (&'static Figure, Vec<String>)> {
-    FIGURES.iter().filter_map(|figure| {
+/// Figures that some alternative has, in words, with their cells.
+fn rows(report: &Report) -> Vec<(String, Vec<String>)> {
+    let mut rows = Vec::new();
+    for figure in &FIGURES {
         let spreads: Vec<_> = report.alternatives.iter().map(|entry| entry.figures.get(figure.key)).collect();
         let cell = |spread: Option<&Spread>| match spread {
             Some(spread) => figure.unit.words(spread.median),
             None => "–".to_owned(),
         };
-        spreads.iter().any(Option::is_some).then(|| (figure, spreads.iter().copied().map(cell).collect()))
-    })
+        if spreads.iter().any(Option::is_some) {
+            rows.push((figure.words.to_owned(), spreads.into_iter().map(cell).collect()));
+        }
+        if figure.key == "failed" {
+            let outcomes = |entry: &Entry| entry.runs.iter().map(|run| run.outcome.all.clone()).collect();
+            rows.extend(causes(&report.alternatives.iter().map(outcomes).collect::<Vec<_>>()));
+        }
+    }
+    rows
+}
+
+/// Of each cause that came how often, each column the outcomes of its rounds.
+fn causes(columns: &[Vec<Outcome>]) -> Vec<(String, Vec<String>)> {
+    let all: BTreeSet<Failure> = columns.iter().flatten().flat_map(|outcome| outcome.failed.keys().copied()).collect();
+    let row = |cause: Failure| {
+        let of = |outcome: &Outcome| outcome.failed.get(&cause).copied().unwrap_or(0);
+        let cell = |outcomes: &Vec<Outcome>| {
+            Spread::of(outcomes.iter().map(of)).map_or_else(|| "–".to_owned(), |spread| grouped(spread.median))
+        };
+        (format!("  {}", cause.words()), columns.iter().map(cell).collect())
+    };
+    all.into_iter().map(row).collect()
 }
 
 /// Of a scenario with several loads, what became of each: a flood's packets must not hide the connections beside it.
@@ -75,10 +97,7 @@ pub(super) fn table(report: &Report) -> String {
     let mut table = Table::default();
     let head = if report.rounds == 1 { String::new() } else { format!("medians of {} rounds", report.rounds) };
     table.row(&head, report.alternatives.iter().map(|entry| entry.alternative.to_string()));
-    for (figure, cells) in rows(report) {
-        table.row(figure.words, cells.into_iter());
-    }
-    for (words, cells) in rows_of_loads(report) {
+    for (words, cells) in rows(report).into_iter().chain(rows_of_loads(report)) {
         table.row(&words, cells.into_iter());
     }
     let mut text = table.render();
@@ -116,14 +135,7 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
     for one in &report.verdicts {
         let _ = writeln!(text, "| {} | {} | {} |", one.statement, one.answer.words(), one.figures());
     }
-    let _ = write!(
-        text,
-        "\n## Figures\n\n{}\n",
-        pipes(
-            report,
-            rows(report).map(|(figure, cells)| (figure.words.to_owned(), cells)).chain(rows_of_loads(report))
-        )
-    );
+    let _ = write!(text, "\n## Figures\n\n{}\n", pipes(report, rows(report).into_iter().chain(rows_of_loads(report))));
     if report.rounds > 1 {
         let spreads = SPREAD.iter().filter_map(|key| FIGURES.iter().find(|figure| figure.key == *key));
         let cells = |figure: &Figure| {
@@ -186,4 +198,25 @@ fn pipes(report: &Report, rows: impl Iterator<Item = (String, Vec<String>)>) -> 
         let _ = writeln!(text, "| {words} | {} |", cells.join(" | "));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_that_came_anywhere_has_a_row_with_all_columns() {
+        let outcome =
+            |failed: &[(Failure, u64)]| Outcome { failed: failed.iter().copied().collect(), ..Outcome::new().unwrap() };
+        let (refused, late) = (Failure::Refused, Failure::TooLate);
+        let columns = [
+            vec![outcome(&[]), outcome(&[(late, 1)]), outcome(&[])],
+            vec![outcome(&[(refused, 3)]), outcome(&[(refused, 1_005)]), outcome(&[(refused, 1_004)])],
+            vec![],
+        ];
+        let row = |words: &str, cells: [&str; 3]| (words.to_owned(), cells.map(str::to_owned).to_vec());
+        let expected = [row("  refused", ["0", "1,004", "–"]), row("  started too late", ["0", "0", "–"])];
+        assert_eq!(causes(&columns), expected);
+        assert!(causes(&[vec![outcome(&[])]]).is_empty());
+    }
 }
