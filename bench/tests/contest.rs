@@ -89,7 +89,8 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
 
     let report = report(folder.path());
     assert_eq!((&report["version"], &report["not_run"]), (&1.into(), &Value::Array(Vec::new())));
-    assert_eq!((&report["host"]["counted"], &report["host"]["here"]), (&false.into(), &false.into()));
+    // Guests whose clock counts run this as well as others.
+    assert!(report["host"]["counted"].is_boolean() && report["host"]["here"] == false, "{report}");
     assert!(figure(&report, "stock", "dropped") > 0, "{report}");
     assert!(figure(&report, "stock", "failed") > 0, "{report}");
     for name in ["static-ceiling", "guard"] {
