@@ -162,7 +162,7 @@ fn added(spread: Spread) -> String {
     clippy::cast_sign_loss,
     reason = "rounded, and nothing below zero comes here"
 )]
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     grouped(value.round() as u64)
 }
 

@@ -10,12 +10,11 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::figures::median;
-use super::report::Pair;
+use super::report::{Pair, number};
 use super::sweep::LOADS;
 use super::variants::{Program, VARIANTS};
 use crate::guard::Guard;
 use crate::idle;
-use crate::table::grouped;
 
 /// What is promised, of the connection's own instructions.
 const PROMISED: f64 = 0.01;
@@ -72,26 +71,21 @@ impl Share {
     }
 
     pub fn words(&self) -> String {
-        let at = RATES.map(|rate| format!("{:.2} % at {}", self.at(rate) * 100.0, whole(rate)));
+        let at = RATES.map(|rate| format!("{:.2} % at {}", self.at(rate) * 100.0, number(rate)));
         let kept = match self.kept_from_a_second {
-            Some(rate) => format!("under 1 % from {} a second on", whole(rate.ceil())),
+            Some(rate) => format!("under 1 % from {} a second on", number(rate.ceil())),
             None => "never under 1 %: its programs alone are more".to_owned(),
         };
         format!(
             "The idle guard's share of a TCP connection of {} instructions, load 1: its programs {} ({:.2} %), and beside\n\
              them {} a second of its own, however many connections there are. Together {} new ones a second: {kept}\n",
-            whole(self.connection),
-            whole(self.programs),
+            number(self.connection),
+            number(self.programs),
             self.programs / self.connection * 100.0,
-            whole(self.ticks_a_second),
+            number(self.ticks_a_second),
             at.join(", "),
         )
     }
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, and no count is below zero")]
-fn whole(value: f64) -> String {
-    grouped(value.round() as u64)
 }
 
 #[cfg(test)]

@@ -55,13 +55,7 @@ fn stem(file: &str) -> &str {
 }
 
 fn topology<'t>(reader: &mut Reader<'t>, top: &mut Section<'t>) -> Option<Shape> {
-    let Some(value) = top.take("topology") else { return Some(Shape::default()) };
-    let at = value.span().start;
-    let DeValue::Table(table) = value.into_inner() else {
-        reader.refuse("topology".to_owned(), at, "give a table: [topology] with its keys below it".to_owned());
-        return None;
-    };
-    let mut section = Section::new("topology", "topology".to_owned(), at, table);
+    let mut section = reader.table(top, "topology")?;
     let ip = reader.word(&mut section, "ip");
     // Without it nothing can be said about the other keys.
     let word = reader.word(&mut section, "kind")?;
@@ -77,13 +71,7 @@ fn topology<'t>(reader: &mut Reader<'t>, top: &mut Section<'t>) -> Option<Shape>
 }
 
 fn before<'t>(reader: &mut Reader<'t>, top: &mut Section<'t>) -> Option<Prefill> {
-    let Some(value) = top.take("table") else { return Some(Prefill::default()) };
-    let at = value.span().start;
-    let DeValue::Table(table) = value.into_inner() else {
-        reader.refuse("table".to_owned(), at, "give a table: [table] with its keys below it".to_owned());
-        return None;
-    };
-    let mut section = Section::new("table", "table".to_owned(), at, table);
+    let mut section = reader.table(top, "table")?;
     let entries = reader.integer(&mut section, "entries");
     reader.end(&section, "");
     Some(Prefill { entries: entries? })

@@ -121,6 +121,21 @@ impl<'t> Reader<'t> {
         DeValue::parse(key.default).ok().and_then(|value| read(value.get_ref(), &key.value))
     }
 
+    /// A table at the top; one that is not there is an empty one, all of whose keys have their defaults. `None` where it is
+    /// none, which is refused.
+    pub fn table(&mut self, top: &mut Section<'t>, name: &'static str) -> Option<Section<'t>> {
+        let at = top.place(name);
+        let table = match top.take(name).map(Spanned::into_inner) {
+            Some(DeValue::Table(table)) => table,
+            None => DeTable::default(),
+            Some(_) => {
+                self.refuse(name.to_owned(), at, format!("give a table: [{name}] with its keys below it"));
+                return None;
+            }
+        };
+        Some(Section::new(name, name.to_owned(), at, table))
+    }
+
     pub fn text(&mut self, section: &mut Section<'t>, leaf: &str) -> Option<String> {
         self.read(section, leaf, |value, wanted| match (value, wanted) {
             (DeValue::String(text), Value::Text(longest)) if text.chars().count() <= *longest => Some(text.to_string()),
