@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
-use bench::load::{Distribution, Outcome};
+use bench::load::{Distribution, Outcome, UnderFlood};
 use bench::scenario::{self, Progress, Scenario};
 
 use crate::figures;
@@ -62,6 +62,9 @@ pub(crate) fn head(scenario: &Scenario) -> String {
     format!("{name}{about}: {loads}, {} s, {}{before}, seed {seed}", duration.as_secs_f64(), shape.words())
 }
 
+/// A figure of what was done under the flood.
+type Under = fn(&UnderFlood) -> u64;
+
 /// A column a load and, where there are several, one for all; then what the kernel says.
 fn words(observed: &Observed<scenario::Outcome>) -> String {
     let scenario::Outcome { loads, all } = &observed.outcome;
@@ -85,6 +88,16 @@ fn words(observed: &Observed<scenario::Outcome>) -> String {
         row("further requests", &|outcome| outcome.asked);
         row("  answered", &|outcome| outcome.answered);
     }
+    let counts = || columns.iter().map(|(_, outcome)| outcome.under_flood.as_ref());
+    let mut under_flood = |wanted: (&str, Under), got: (&str, Under)| {
+        if counts().flatten().any(|counts| wanted.1(counts) > 0) {
+            for (name, of) in [wanted, got] {
+                table.row(name, counts().map(|counts| counts.map_or_else(|| "-".to_owned(), |one| grouped(of(one)))));
+            }
+        }
+    };
+    under_flood(("started under the flood", |counts| counts.started), ("  made of these", |counts| counts.made));
+    under_flood(("further requests under the flood", |counts| counts.asked), ("  answered", |counts| counts.answered));
     let mut latency = |name: &str, of: &dyn Fn(&Outcome) -> &Distribution| {
         for (which, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("longest", 1.0)] {
             let cell = |outcome: &Outcome| {
@@ -114,7 +127,16 @@ mod tests {
     fn each_load_has_a_column_and_what_was_not_measured_no_figure() {
         let outcome = |made, failed| {
             let failed = [(Failure::ConnectTimeout, failed)].into_iter().filter(|(_, count)| *count > 0).collect();
-            Outcome { started: 10, made, failed, asked: 2 * made, answered: made, ..Outcome::new().unwrap() }
+            let under_flood = (made < 10).then_some(UnderFlood { started: 4, made: 1, ..UnderFlood::default() });
+            Outcome {
+                started: 10,
+                made,
+                failed,
+                asked: 2 * made,
+                answered: made,
+                under_flood,
+                ..Outcome::new().unwrap()
+            }
         };
         let loads = vec![
             LoadOutcome { name: "good".to_owned(), outcome: outcome(10, 0) },
@@ -122,6 +144,7 @@ mod tests {
         ];
         let mut all = outcome(17, 3);
         all.started = 20;
+        all.under_flood = loads[1].outcome.under_flood;
         let settings = Settings { max: 8_192, buckets: 4_096 };
         let observed = Observed {
             outcome: scenario::Outcome { loads, all },
@@ -139,6 +162,9 @@ mod tests {
         assert_eq!(cells("started"), ["10", "10", "20"]);
         assert_eq!(cells("  connect timed out"), ["0", "3", "3"]);
         assert_eq!((cells("further requests"), cells("  answered")), (vec!["20", "14", "34"], vec!["10", "7", "17"]));
+        let under_flood = [cells("started under the flood"), cells("  made of these")];
+        assert_eq!(under_flood, [["-", "4", "4"], ["-", "1", "1"]]);
+        assert!(!text.contains("further requests under"), "none was due: {text}");
         assert_eq!(cells("connect latency, p99.9"), ["-", "-", "-"]);
         assert_eq!(cells("  table full"), ["3"]);
     }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use super::{
     CONNECT_TIMEOUT, Connections, End, Failure, Outcome, Pace, Progress, REPLY_BYTES, REQUEST_BYTES, REQUEST_TIMEOUT,
 };
-use crate::load::{Course, Schedule, SplitMix64, wait_until};
+use crate::load::{Course, Floods, Schedule, SplitMix64, UnderFlood, wait_until};
 use crate::netns::Shape;
 
 /// What a client of a closed loop waits after a failure: one that comes at once must not become a busy loop.
@@ -34,6 +34,10 @@ struct Shared {
     end: End,
     hold: Duration,
     every: Option<Duration>,
+    /// When others flood, after `start`.
+    floods: Option<Floods>,
+    /// When the load began.
+    start: Instant,
     /// When the load is over: then nothing is held any more.
     over: Instant,
     stopped: Cell<bool>,
@@ -43,28 +47,34 @@ struct Shared {
 pub(super) fn run(
     connections: &Connections,
     course: &Course,
-    shape: Shape,
-    port: u16,
+    floods: Option<Floods>,
+    (shape, port): (Shape, u16),
     progress: &Arc<Progress>,
     stop: &AtomicBool,
 ) -> Result<Outcome> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let start = Instant::now();
+        let under_flood = floods.as_ref().map(|_| UnderFlood::default());
         let shared = Rc::new(Shared {
             progress: Arc::clone(progress),
-            figures: RefCell::new(Outcome::new()?),
+            figures: RefCell::new(Outcome { under_flood, ..Outcome::new()? }),
             shape,
             target: shape.target(port),
             request: connections.request(),
             end: connections.end,
             hold: connections.hold,
             every: connections.every,
+            floods,
+            start,
             over: start + course.duration,
             stopped: Cell::new(false),
         });
         match &connections.pace {
-            Pace::Open(rate) => open_loop(&shared, Schedule::begin(rate, course), connections.most, stop).await,
+            Pace::Open(rate) => {
+                let schedule = Schedule::begin_under(shared.floods.clone(), rate, course);
+                open_loop(&shared, schedule, connections.most, stop).await;
+            }
             Pace::Clients(clients) => closed_loop(&shared, *clients, course, stop).await,
         }
         // Every connection ends by itself, at its timeouts if need be.
@@ -80,12 +90,12 @@ async fn open_loop(shared: &Rc<Shared>, mut schedule: Schedule, most: u64, stop:
     while let Some(arrival) = schedule.next(&shared.progress, &shared.figures, stop).await {
         // It counts as started already.
         if shared.progress.open() > most {
-            shared.count(Err(Failure::TooMany));
+            shared.count(arrival.at, Err(Failure::TooMany));
             continue;
         }
         let shared = Rc::clone(shared);
         tokio::task::spawn_local(async move {
-            connection(&shared, arrival.source).await;
+            connection(&shared, arrival.at, arrival.source).await;
         });
     }
 }
@@ -96,8 +106,10 @@ async fn closed_loop(shared: &Rc<Shared>, clients: u32, course: &Course, stop: &
         let mut random = SplitMix64(SplitMix64(course.seed ^ u64::from(client)).bits());
         tokio::task::spawn_local(async move {
             while !shared.stopped.get() && Instant::now() < shared.over {
+                let at = shared.start.elapsed();
                 shared.progress.start(1);
-                if !connection(&shared, random.below(sources)).await {
+                shared.count_under_flood(at, |counts| counts.started += 1);
+                if !connection(&shared, at, random.below(sources)).await {
                     sleep(PAUSE).await;
                 }
             }
@@ -108,29 +120,37 @@ async fn closed_loop(shared: &Rc<Shared>, clients: u32, course: &Course, stop: &
 }
 
 impl Shared {
-    fn count(&self, outcome: Result<(), Failure>) {
+    /// What became of a connection that was to start `at` this time.
+    fn count(&self, at: Duration, outcome: Result<(), Failure>) {
         match outcome {
-            Ok(()) => self.progress.make(1),
+            Ok(()) => {
+                self.progress.make(1);
+                self.count_under_flood(at, |counts| counts.made += 1);
+            }
             Err(failure) => {
                 self.figures.borrow_mut().fail(failure, 1);
                 self.progress.fail(1);
             }
         }
     }
+
+    fn count_under_flood(&self, at: Duration, count: impl FnOnce(&mut UnderFlood)) {
+        self.figures.borrow_mut().count_under(self.floods.as_ref(), at, count);
+    }
 }
 
-/// One connection from connect to close; whether its replies came.
-async fn connection(shared: &Shared, from: u32) -> bool {
+/// One connection from connect to close, due `at` this time after the load's start; whether its replies came.
+async fn connection(shared: &Shared, at: Duration, from: u32) -> bool {
     match replies(shared, from).await {
         Ok((stream, over)) => {
             let held = (!shared.hold.is_zero()).then(|| shared.progress.hold());
-            shared.count(Ok(()));
+            shared.count(at, Ok(()));
             end(shared, stream, over).await;
             drop(held);
             true
         }
         Err(failure) => {
-            shared.count(Err(failure));
+            shared.count(at, Err(failure));
             false
         }
     }
@@ -146,9 +166,12 @@ async fn replies(shared: &Shared, from: u32) -> Result<(TcpStream, Instant), Fai
         let mut due = start + every;
         while due < over {
             sleep_until(due).await;
+            let at = due - shared.start;
             shared.figures.borrow_mut().asked += 1;
+            shared.count_under_flood(at, |counts| counts.asked += 1);
             ask(shared, &mut stream).await?;
             shared.figures.borrow_mut().answered += 1;
+            shared.count_under_flood(at, |counts| counts.answered += 1);
             due += every;
         }
     }

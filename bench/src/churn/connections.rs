@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::server::{Server, Service};
 use super::{MAX_IN_FLIGHT, REQUEST_BYTES, client};
-use crate::load::{Course, Outcome, Progress, Rate};
+use crate::load::{Course, Floods, Outcome, Progress, Rate};
 use crate::netns::Topology;
 use crate::ports;
 
@@ -79,18 +79,19 @@ impl Connections {
     }
 
     /// Runs to the end of the course and until the last connection has ended. Sets `progress` as it goes; ends early, with
-    /// the connections still open given up, once `stop` is true.
+    /// the connections still open given up, once `stop` is true. `floods` are after its start.
     pub(crate) fn run(
         &self,
         course: &Course,
         topology: &Topology,
+        floods: Option<Floods>,
         progress: &Arc<Progress>,
         stop: &AtomicBool,
     ) -> Result<Outcome> {
         let port = ports::TCP.saturating_add(course.number);
         let server = Server::start(topology, port, Service::Churn).context("the server")?;
         let shape = topology.shape();
-        let run = || client::run(self, course, shape, port, progress, stop);
+        let run = || client::run(self, course, floods, (shape, port), progress, stop);
         let outcome = topology.clients().run(run)?.context("the clients")?;
         server.stop()?;
         Ok(outcome)

@@ -68,7 +68,7 @@ impl Churn {
         let connections = Connections { pace: Pace::Open(Rate::constant(self.rate.into())), ..Connections::default() };
         raise_file_limit(connections.most_open())?;
         let Self { duration, sources, seed, .. } = *self;
-        connections.run(&Course { duration, sources, seed, number: 0 }, topology, progress, stop)
+        connections.run(&Course { duration, sources, seed, number: 0 }, topology, None, progress, stop)
     }
 
     fn check(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bench::load::{Outcome, Traffic};
+use bench::load::{Outcome, Traffic, UnderFlood};
 use bench::scenario::Scenario;
 
 use super::alternative::Alternative;
@@ -28,14 +28,23 @@ pub(super) struct Facts<'a> {
     pub rounds: (u32, u32),
     /// Connections, flows and packets that its load started.
     pub started: Option<Spread>,
-    /// Connections made by each load of good clients, by its name.
-    pub good: Vec<(&'a str, Spread)>,
-    /// Further requests answered on connections that stood, of each load that has any.
-    pub established: Vec<(&'a str, Spread)>,
+    /// Under the flood, of each load of good clients: connections started, and those of them that were made.
+    pub good: Vec<Served<'a>>,
+    /// The same of further requests on connections that stood, of each load whose connections ask again: due, and answered.
+    pub established: Vec<Served<'a>>,
     /// Whether somebody attacks beside the good clients, and why it was no attack.
     pub flood: Option<Result<(), String>>,
     /// The longest resize of the guard's doing, its start included, microseconds; or why nobody knows.
     pub stall_us: Result<u64, &'static str>,
+}
+
+/// What a load wanted under the flood, and what it got.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Served<'a> {
+    /// The load's name.
+    pub load: &'a str,
+    pub wanted: Spread,
+    pub got: Spread,
 }
 
 impl<'a> Facts<'a> {
@@ -44,12 +53,15 @@ impl<'a> Facts<'a> {
         let (mut good, mut established, mut flood) = (Vec::new(), Vec::new(), None);
         for (index, load) in scenario.loads.iter().enumerate() {
             let outcomes = || entry.runs.iter().filter_map(move |run| Some(&run.outcome.loads.get(index)?.outcome));
-            let of = |figure: fn(&Outcome) -> u64| Some((load.name.as_str(), Spread::of(outcomes().map(figure))?));
+            let under = |figure: fn(&UnderFlood) -> u64| {
+                Spread::of(outcomes().filter_map(move |outcome| outcome.under_flood.as_ref().map(figure)))
+            };
+            let served = |wanted, got| Some(Served { load: &load.name, wanted: under(wanted)?, got: under(got)? });
             match &load.traffic {
                 Traffic::Tcp(connections) => {
-                    good.extend(of(|outcome| outcome.made));
+                    good.extend(served(|counts| counts.started, |counts| counts.made));
                     if connections.every.is_some() {
-                        established.extend(of(|outcome| outcome.answered));
+                        established.extend(served(|counts| counts.asked, |counts| counts.answered));
                     }
                 }
                 Traffic::Syn { .. } | Traffic::Scan { .. } => {

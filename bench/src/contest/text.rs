@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use bench::load::{Failure, Outcome};
+use bench::load::{Failure, Outcome, UnderFlood};
 
 use super::decision::Decision;
 use super::figure::{FIGURES, Figure, Spread, Unit, micros};
@@ -68,6 +68,9 @@ fn causes(columns: &[Vec<Outcome>]) -> Vec<(String, Vec<String>)> {
     all.into_iter().map(row).collect()
 }
 
+/// A figure of what was done under the flood.
+type Under = fn(&UnderFlood) -> u64;
+
 /// Of a scenario with several loads, what became of each: a flood's packets must not hide the connections beside it.
 fn rows_of_loads(report: &Report) -> Vec<(String, Vec<String>)> {
     let loads = &report.scenario.loads;
@@ -79,15 +82,29 @@ fn rows_of_loads(report: &Report) -> Vec<(String, Vec<String>)> {
         };
         (format!("{}: {words}", loads[index].name), report.alternatives.iter().map(cell).collect())
     };
+    let under_flood = |index: usize, wanted: (&str, Under), got: (&str, Under)| {
+        let runs = report.alternatives.iter().flat_map(|entry| &entry.runs);
+        let mut counts = runs.filter_map(|run| run.outcome.loads.get(index)?.outcome.under_flood);
+        let row = |(words, of): (&str, Under)| {
+            row(index, words, Unit::Count, &|outcome| outcome.under_flood.as_ref().map(of))
+        };
+        let shown = counts.any(|counts| wanted.1(&counts) > 0);
+        shown.then(|| [row(wanted), row(got)]).into_iter().flatten()
+    };
     let rows = |index| {
-        [
+        let all = [
             row(index, "made", Unit::Count, &|outcome| Some(outcome.made)),
             row(index, "failed", Unit::Count, &|outcome| Some(outcome.failures())),
             // Not every load has it: wrk does not tell, and SYNs that nobody completes never connect.
             row(index, "connect latency, p99", Unit::Micros, &|outcome| {
                 (outcome.connect.count() > 0).then(|| micros(outcome.connect.at(0.99)))
             }),
-        ]
+        ];
+        let new = ("started under the flood", (|counts| counts.started) as Under);
+        let new = under_flood(index, new, ("made of these", |counts| counts.made));
+        let held = ("further requests under the flood", (|counts| counts.asked) as Under);
+        let held = under_flood(index, held, ("answered of these", |counts| counts.answered));
+        all.into_iter().chain(new).chain(held).collect::<Vec<_>>()
     };
     (0..count).flat_map(rows).collect()
 }

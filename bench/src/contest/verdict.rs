@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::alternative::Alternative;
-use super::facts::{Facts, STALL_LIMIT_US, is_less};
+use super::facts::{Facts, STALL_LIMIT_US, Served, is_less};
 use super::figure::{Spread, Unit};
 
 /// connect p99 is as good as the yardstick's up to this many percent of it.
@@ -165,14 +165,14 @@ fn latency(guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdict {
     }
 }
 
-/// What good clients are to get of what they get on the yardstick.
+/// What good clients are to get, under the flood, of what they get then on the yardstick.
 struct Good {
     key: &'static str,
     /// What a load of them does.
     does: &'static str,
     /// Who they are, where no load is named.
     who: &'static str,
-    of: for<'f, 'a> fn(&'f Facts<'a>) -> &'f [(&'a str, Spread)],
+    of: for<'f, 'a> fn(&'f Facts<'a>) -> &'f [Served<'a>],
     /// Why there are none.
     none: &'static str,
 }
@@ -180,17 +180,17 @@ struct Good {
 const NO_FLOOD: &str = "nobody floods in this scenario";
 const MADE: Good = Good {
     key: "good-clients",
-    does: "makes at least 95 % of what it makes",
+    does: "makes of the connections started then at least 95 % of what it makes",
     who: "good clients' load",
     of: |facts| &facts.good,
-    none: "no load of good clients",
+    none: "no load of kind `tcp` starts a connection while somebody floods",
 };
 const ANSWERED: Good = Good {
     key: "established",
-    does: "is answered at least 95 % of the further requests that it is answered",
+    does: "is answered of the further requests due then at least 95 % of what it is answered",
     who: "what stood before",
     of: |facts| &facts.established,
-    none: "no connection of this scenario asks again (`every`)",
+    none: "no connection asks again (`every`) while somebody floods",
 };
 
 fn good_clients(good: &Good, guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Vec<Verdict> {
@@ -210,15 +210,14 @@ fn good_clients(good: &Good, guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>
         Ok(both) => both,
         Err(why) => return open(&why),
     };
-    let judge = |(name, ours): &(&str, Spread)| {
-        let Some((_, ample)) = (good.of)(ample).iter().find(|(other, _)| other == name) else {
-            return Verdict::open(key, statement(name), Unit::Count, "the yardstick has no such load");
-        };
-        let kept = !is_less(ours.median, ample.median) && ample.median > 0;
-        Verdict::judged(key, statement(name), Unit::Count, kept, (ours.median, ample.median))
+    // By the yardstick's: what the guard's clients wanted may be none because all of them were cut off before.
+    let wanting = (good.of)(ample).iter().zip((good.of)(guard)).filter(|(ample, _)| ample.wanted.highest > 0);
+    let judge = |(ample, ours): (&Served<'_>, &Served<'_>)| {
+        let kept = !is_less(ours.got.median, ample.got.median) && ample.got.median > 0;
+        Verdict::judged(key, statement(ours.load), Unit::Count, kept, (ours.got.median, ample.got.median))
     };
-    let loads = (good.of)(guard);
-    if loads.is_empty() { open(good.none) } else { loads.iter().map(judge).collect() }
+    let verdicts: Vec<Verdict> = wanting.map(judge).collect();
+    if verdicts.is_empty() { open(good.none) } else { verdicts }
 }
 
 fn memory(guard: Option<&Facts<'_>>, ceiling: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdict {
@@ -274,14 +273,18 @@ mod tests {
         (alternative, figures.into_iter().map(|(key, value)| (key.to_owned(), spread(value))).collect(), good)
     }
 
+    fn served(load: &str, got: u64) -> Served<'_> {
+        Served { load, wanted: spread(1_000), got: spread(got) }
+    }
+
     fn facts((alternative, figures, good): &Column, stall_us: u64) -> Facts<'_> {
         Facts {
             alternative: *alternative,
             figures,
             rounds: (3, 3),
             started: Some(spread(100)),
-            good: vec![("good", spread(*good))],
-            established: vec![("held", spread(*good))],
+            good: vec![served("good", *good)],
+            established: vec![served("held", *good)],
             flood: Some(Ok(())),
             stall_us: Ok(stall_us),
         }
@@ -413,7 +416,7 @@ mod tests {
             let verdicts = changed(|facts| {
                 for column in [0, 2] {
                     let of = answered.iter().filter(|(of, _)| *of == column);
-                    facts[column].established = of.map(|(_, answered)| ("held", spread(*answered))).collect();
+                    facts[column].established = of.map(|(_, answered)| served("held", *answered)).collect();
                 }
             });
             assert_eq!(answers(&verdicts, "good-clients"), [Answer::Yes]);
@@ -426,5 +429,17 @@ mod tests {
         let nobody = judge(&[]);
         assert_eq!(nobody.answer, Answer::NotMeasured);
         assert!(nobody.why.unwrap().contains("`every`"));
+    }
+
+    #[test]
+    fn a_load_counts_where_it_wants_something_on_the_yardstick_while_somebody_floods() {
+        let none = |load| Served { load, wanted: spread(0), got: spread(0) };
+        let before = changed(|facts| facts.iter_mut().for_each(|one| one.good = vec![none("good")]));
+        assert_eq!(open(&before, MADE.none), ["good-clients"]);
+        let one_of_two = changed(|facts| facts.iter_mut().for_each(|one| one.good.push(none("before the flood"))));
+        assert_eq!(answers(&one_of_two, "good-clients"), [Answer::Yes]);
+        // Whoever was cut off before the flood asks nothing more.
+        let cut_off = changed(|facts| facts[2].established = vec![none("held")]);
+        assert_eq!(answers(&cut_off, "established"), [Answer::No]);
     }
 }

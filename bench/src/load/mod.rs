@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod datagrams;
+mod floods;
 mod outcome;
 mod packets;
 mod progress;
@@ -20,6 +21,7 @@ use serde::Serialize;
 pub use self::arrivals::SplitMix64;
 pub(crate) use self::arrivals::{Arrival, Arrivals};
 use self::datagrams::Tuples;
+pub use self::floods::{Floods, UnderFlood};
 pub use self::outcome::{Distribution, Failure, Outcome};
 pub use self::packets::Protocol;
 pub use self::progress::Progress;
@@ -144,14 +146,24 @@ impl Traffic {
 
 impl Load {
     /// Waits for its start, runs to its end and waits for what it has started. Counts in `progress` as it goes; ends early,
-    /// with what is open given up, once `stop` is true.
-    pub fn run(&self, topology: &Topology, progress: &Arc<Progress>, stop: &AtomicBool) -> Result<Outcome> {
+    /// with what is open given up, once `stop` is true. What TCP connections do under the `floods` of the scenario is counted
+    /// by itself as well.
+    pub fn run(
+        &self,
+        topology: &Topology,
+        floods: Option<&Floods>,
+        progress: &Arc<Progress>,
+        stop: &AtomicBool,
+    ) -> Result<Outcome> {
         if !wait(self.start, stop) {
             return Outcome::new();
         }
         let course = &self.course;
         match &self.traffic {
-            Traffic::Tcp(connections) => connections.run(course, topology, progress, stop),
+            Traffic::Tcp(connections) => {
+                let floods = floods.map(|floods| floods.after(self.start));
+                connections.run(course, topology, floods, progress, stop)
+            }
             Traffic::Udp { rate, answered } => {
                 datagrams::run(rate, *answered, Tuples::Distinct, course, topology, progress, stop)
             }

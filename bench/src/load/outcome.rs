@@ -10,6 +10,8 @@ use hdrhistogram::Histogram;
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
+use super::{Floods, UnderFlood};
+
 /// Why a connection failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -88,6 +90,9 @@ pub struct Outcome {
     pub asked: u64,
     /// Those of them whose whole reply came.
     pub answered: u64,
+    /// The same of what was done while others flooded; `None` where nobody floods, and of a load that is not of TCP connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub under_flood: Option<UnderFlood>,
     /// From `connect()` to connected, of all that connected.
     pub connect: Distribution,
     /// From a request to the whole reply, or from a datagram to its answer, of all that were answered.
@@ -110,6 +115,7 @@ impl Outcome {
             failed: BTreeMap::new(),
             asked: 0,
             answered: 0,
+            under_flood: None,
             connect: none.clone(),
             request: none.clone(),
             lateness: none,
@@ -120,6 +126,13 @@ impl Outcome {
     pub(crate) fn fail(&mut self, failure: Failure, count: u64) {
         if count > 0 {
             *self.failed.entry(failure).or_default() += count;
+        }
+    }
+
+    /// Counts what was to be done `at` this time where it is one of the floods', after the start of the same load.
+    pub(crate) fn count_under(&mut self, floods: Option<&Floods>, at: Duration, count: impl FnOnce(&mut UnderFlood)) {
+        if floods.is_some_and(|floods| floods.contain(at)) {
+            count(self.under_flood.get_or_insert_default());
         }
     }
 
@@ -137,6 +150,9 @@ impl Outcome {
         }
         self.asked += other.asked;
         self.answered += other.answered;
+        if let Some(other) = &other.under_flood {
+            self.under_flood.get_or_insert_default().merge(other);
+        }
         self.connect.merge(&other.connect)?;
         self.request.merge(&other.request)?;
         self.lateness.merge(&other.lateness)?;
@@ -262,6 +278,7 @@ mod tests {
             failed: [(Failure::Refused, failed)].into(),
             asked: 2 * made,
             answered: made,
+            under_flood: (made > 2).then_some(UnderFlood { started: 4, made, asked: 2, answered: 1 }),
             connect,
             elapsed: Duration::from_secs(made),
             ..Outcome::new().unwrap()
@@ -270,7 +287,13 @@ mod tests {
         all.merge(&outcome(2, 5, up_to(100))).unwrap();
         assert_eq!((all.started, all.made, all.failures(), all.elapsed), (11, 5, 6, Duration::from_secs(3)));
         assert_eq!((all.asked, all.answered), (10, 5));
+        assert_eq!(all.under_flood, Some(UnderFlood { started: 4, made: 3, asked: 2, answered: 1 }));
         assert_eq!((all.connect.count(), all.connect.at(0.5)), (200, Duration::from_micros(50)));
+        all.merge(&outcome(4, 0, up_to(1))).unwrap();
+        assert_eq!(all.under_flood, Some(UnderFlood { started: 8, made: 7, asked: 4, answered: 2 }));
+        let mut none = outcome(1, 0, up_to(1));
+        none.merge(&outcome(2, 0, up_to(1))).unwrap();
+        assert_eq!(none.under_flood, None);
     }
 
     #[test]
@@ -278,6 +301,7 @@ mod tests {
         let json = serde_json::to_value(Outcome { connect: up_to(1000), ..Outcome::new().unwrap() }).unwrap();
         assert_eq!((&json["connect"]["p50_us"], &json["connect"]["count"]), (&500.into(), &1000.into()));
         assert_eq!((&json["elapsed_us"], &json["request"]["curve_us"]), (&0.into(), &serde_json::json!([])));
+        assert!(json.get("under_flood").is_none(), "nobody floods: {json}");
     }
 
     #[test]

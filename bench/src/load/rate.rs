@@ -1,5 +1,6 @@
 //! How many a second, over time.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -57,11 +58,23 @@ impl Rate {
 
     /// How many there are until `end`, on average.
     pub fn total(&self, end: Duration) -> f64 {
+        // In the middle of nothing (a step) it counts for nothing.
+        self.lines(end).iter().map(|(times, mean)| mean * (times.end - times.start)).sum()
+    }
+
+    /// When it is above 0, until `end`. Times may touch each other.
+    pub fn above_zero(&self, end: Duration) -> Vec<Range<Duration>> {
+        let seconds = Duration::from_secs_f64;
+        let above = self.lines(end).into_iter().filter(|(_, mean)| *mean > 0.0);
+        above.map(|(times, _)| seconds(times.start)..seconds(times.end)).collect()
+    }
+
+    /// Its straight lines until `end`, seconds, each with its mean, which is in its middle.
+    fn lines(&self, end: Duration) -> Vec<(Range<f64>, f64)> {
         let end = end.as_secs_f64();
         let inner = self.0.iter().map(|point| point.at).filter(|at| (0.0..end).contains(at));
         let times: Vec<f64> = [0.0].into_iter().chain(inner).chain([end]).collect();
-        // At the middle of a straight line is its mean; in the middle of nothing (a step) it counts for nothing.
-        times.windows(2).map(|pair| self.at(f64::midpoint(pair[0], pair[1])) * (pair[1] - pair[0])).sum()
+        times.windows(2).map(|pair| (pair[0]..pair[1], self.at(f64::midpoint(pair[0], pair[1])))).collect()
     }
 }
 

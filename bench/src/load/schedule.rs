@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Arrival, Arrivals, Course, Failure, Outcome, Progress, Rate, STOP_CHECK};
+use super::{Arrival, Arrivals, Course, Failure, Floods, Outcome, Progress, Rate, STOP_CHECK};
 
 /// Late ones that are started in one go before what was started gets its turn.
 const BATCH: u32 = 32;
@@ -22,6 +22,8 @@ const STANDSTILL: Duration = TOO_LATE;
 pub(crate) struct Schedule {
     arrivals: Arrivals,
     start: Instant,
+    /// While these last what is started is counted by itself too.
+    floods: Option<Floods>,
     /// By how much the schedule was moved.
     moved: Duration,
     /// When the last one was started.
@@ -32,9 +34,14 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// Begins now.
     pub fn begin(rate: &Rate, course: &Course) -> Self {
+        Self::begin_under(None, rate, course)
+    }
+
+    /// The same where others flood meanwhile: their times are after its start.
+    pub fn begin_under(floods: Option<Floods>, rate: &Rate, course: &Course) -> Self {
         let arrivals = Arrivals::new(rate, course.duration, course.sources, course.seed);
         let start = Instant::now();
-        Self { arrivals, start, moved: Duration::ZERO, looked: start, in_a_row: 0 }
+        Self { arrivals, start, floods, moved: Duration::ZERO, looked: start, in_a_row: 0 }
     }
 
     /// When it began.
@@ -72,6 +79,7 @@ impl Schedule {
             progress.start(1);
             let mut figures = figures.borrow_mut();
             figures.lateness.record(late);
+            figures.count_under(self.floods.as_ref(), arrival.at, |counts| counts.started += 1);
             if late < TOO_LATE || stood_still {
                 return Some(arrival);
             }

@@ -35,7 +35,7 @@ use serde::Serialize;
 pub use self::built_in::names;
 pub use self::errors::{Errors, Problem};
 pub use self::keys::reference;
-use crate::load::{self, Load};
+use crate::load::{self, Floods, Load};
 use crate::netns::{self, Shape, Tool, Topology};
 use crate::ports;
 
@@ -173,12 +173,12 @@ impl Scenario {
     pub fn run(&self, topology: &Topology, progress: &Progress, stop: &AtomicBool) -> Result<Outcome> {
         let open = self.loads.iter().map(|load| load.traffic.most_open()).sum();
         crate::churn::raise_file_limit(open)?;
-        let end = AtomicBool::new(false);
+        let (end, floods) = (AtomicBool::new(false), Floods::of(&self.loads));
         let outcomes = thread::scope(|scope| {
             let start = |(load, progress): (&'_ Load, &'_ Arc<load::Progress>)| {
-                let (load, progress, end) = (load.clone(), Arc::clone(progress), &end);
+                let (load, progress, floods, end) = (load.clone(), Arc::clone(progress), floods.as_ref(), &end);
                 scope.spawn(move || {
-                    let outcome = load.run(topology, &progress, end);
+                    let outcome = load.run(topology, floods, &progress, end);
                     if outcome.is_err() {
                         end.store(true, Ordering::Relaxed);
                     }

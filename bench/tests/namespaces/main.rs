@@ -3,6 +3,7 @@
 
 mod balancers;
 mod ended;
+mod floods;
 
 use std::collections::BTreeSet;
 use std::fs;
