@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -116,6 +117,19 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
     let guard = report["alternatives"].as_array().unwrap().iter().find(|one| one["name"] == "guard").unwrap();
     let decisions = guard["runs"][0]["decisions"].as_array().unwrap();
     assert!(decisions.iter().any(|one| one["rule"] == "raise-max" && one["effect"] == "applied"), "{decisions:?}");
+    // Every connection is an entry, or was refused; the longest chain of the smallest table is the longest.
+    let of = |name: &str| report["alternatives"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap();
+    for name in ["ample", "static-ceiling", "guard"] {
+        let inserts = of(name)["figures"]["inserts"]["median"].as_u64().unwrap();
+        assert!((1_300..=1_700).contains(&inserts), "{name}: {inserts}");
+    }
+    let chains = |name: &str| of(name)["figures"]["chain_p99"]["median"].as_u64().unwrap();
+    assert!(chains("stock") > chains("ample"), "{report}");
+    // Who resized: the bench in the place of what is fixed, the guard by itself.
+    let resizes = |name: &str| of(name)["observed"]["resizes"].as_array().unwrap().clone();
+    assert!(resizes("stock").is_empty(), "{report}");
+    assert!(resizes("static-ceiling").iter().all(|one| one["comm"] == "conntrack-guard-bench"), "{report}");
+    assert!(!resizes("static-ceiling").is_empty() && resizes("guard").iter().all(|one| one["own"] == true), "{report}");
     // Its stop puts everything back by itself.
     assert_eq!(guard["runs"][0]["left"], Value::Array(Vec::new()));
     for plot in ["table.svg", "drops.svg", "latency.svg"] {
@@ -144,6 +158,37 @@ fn what_cannot_run_is_named_with_why_and_the_others_run() {
     assert_eq!(report["not_run"][0]["name"], "guard");
     assert!(report["not_run"][0]["why"].as_str().unwrap().contains("/nowhere/conntrack-guard"), "{report}");
     assert_eq!(figure(&report, "static", "highest_max"), 2 * TABLE);
+    // What would have observed it is the same program.
+    let why = report["alternatives"][0]["not_observed"].as_str().unwrap();
+    assert!(why.contains("/nowhere/conntrack-guard"), "{why}");
+}
+
+#[test]
+fn what_had_run_is_not_lost_by_an_end_before_the_last_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("guard");
+    // It never answers.
+    fs::write(&script, "#!/bin/sh\n[ $1 = run ] && exec sleep 600\nexit 1\n").unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let words = ["--against", "stock,guard", "--guard", script.to_str().unwrap()];
+    let mut contest = command(folder.path(), SHORT, &words).stderr(Stdio::piped()).spawn().unwrap();
+    let report_file = folder.path().join("out/report.json");
+    for _ in 0..3_000 {
+        if report_file.exists() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    signal(&contest, Signal::SIGINT);
+    let mut said = String::new();
+    contest.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(contest.wait().unwrap().code(), Some(1), "{said}");
+    assert!(said.contains("what had run until then is in "), "{said}");
+    let report = report(folder.path());
+    assert_eq!(figure(&report, "stock", "failed"), 0);
+    assert_eq!(report["not_run"][0]["why"], "the contest was stopped before");
+    assert_eq!(report["alternatives"][0]["not_observed"], "the contest was stopped before");
+    assert!(fs::read_to_string(folder.path().join("out/report.md")).unwrap().contains("**guard** could not run"));
 }
 
 #[test]

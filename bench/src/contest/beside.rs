@@ -1,5 +1,6 @@
 //! What runs beside the load: nothing, a job, or a program. Started on a table at rest, stopped on an empty one.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -13,6 +14,8 @@ use super::alternative::{Alternative, Write};
 use super::bpftune::Bpftune;
 use super::cron::Cron;
 use super::decision::Decision;
+use super::observer::{self, Observed};
+use super::run::Pass;
 use crate::guard::Guard;
 use crate::put_back::RunFolder;
 use crate::scale::Scale;
@@ -25,8 +28,8 @@ const LOG: &str = "guard.log";
 const NETFILTER: &str = "/proc/sys/net/netfilter";
 /// The guard's start, which loads its programs, and its stop, which restores the settings. A clock that counts instructions
 /// runs away while everybody waits for a disk.
-const PATIENCE: Duration = Duration::from_mins(10);
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_mins(10);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// Where the programs are and where their files go.
 #[derive(Clone, Debug)]
@@ -47,8 +50,8 @@ pub(super) enum Beside {
     Cron(Cron),
     /// The other tuner.
     Bpftune(Bpftune),
-    /// The daemon, the folder of its files and state, and where the files are kept after its end.
-    Guard { guard: Guard, files: RunFolder, kept: PathBuf },
+    /// The daemon, the folder of its files and state, where the files are kept after its end, and whether it tells all it saw.
+    Guard { guard: Guard, files: RunFolder, kept: PathBuf, observed: bool },
 }
 
 /// What an alternative did by itself during the load.
@@ -60,11 +63,11 @@ pub(super) struct Told {
 }
 
 impl Beside {
-    /// Writes the alternative's values and starts what it runs. `round` of `rounds` shifts the job's minute.
+    /// Writes the alternative's values and starts what it runs. The how manieth of `rounds` it is shifts the job's minute.
     pub fn start(
         alternative: Alternative,
         scale: Scale,
-        (round, rounds): (u32, u32),
+        (pass, rounds): (Pass, u32),
         places: &Places,
         stop: &AtomicBool,
     ) -> Result<Self> {
@@ -72,7 +75,7 @@ impl Beside {
             apply(write)?;
         }
         let mode = match alternative {
-            Alternative::Cron => return Ok(Self::Cron(Cron::start((round, rounds), scale.ceilings().max)?)),
+            Alternative::Cron => return Ok(Self::Cron(Cron::start((pass.before(), rounds), scale.ceilings().max)?)),
             Alternative::Guard => "enforce",
             Alternative::GuardAdvise => "advise",
             Alternative::Bpftune => return Ok(Self::Bpftune(Bpftune::start(places.bpftune.as_deref(), stop)?)),
@@ -88,11 +91,20 @@ impl Beside {
         // Absolute: the guest's memory need not be the gateway's.
         let limit = format!("{}MiB", scale.memory_limit() >> 20);
         fs::write(&policy, scale.policy(mode, &limit)).with_context(|| policy.display().to_string())?;
-        let arguments = ["--config".as_ref(), policy.as_os_str(), "--state-dir".as_ref(), files.path().as_os_str()];
+        let mut arguments: Vec<OsString> =
+            vec!["--config".into(), policy.into(), "--state-dir".into(), files.path().into()];
+        let observed = pass == Pass::Observed;
+        if observed {
+            arguments.extend(observer::arguments(files.path()));
+        }
+        let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
         let guard = Guard::start_program(&places.guard, &arguments, files.path(), PATIENCE, LOOK, stop)?;
         guard.check_that_it_measures()?;
-        let kept = places.out.join(format!("{alternative}-{}", round + 1));
-        Ok(Self::Guard { guard, files, kept })
+        let kept = match pass {
+            Pass::Round(round) => format!("{alternative}-{round}"),
+            Pass::Observed => format!("{alternative}-observed"),
+        };
+        Ok(Self::Guard { guard, files, kept: places.out.join(kept), observed })
     }
 
     /// The process whose CPU and memory are the alternative's price.
@@ -119,18 +131,19 @@ impl Beside {
         }
     }
 
-    /// Ends it.
-    pub fn stop(self) -> Result<()> {
+    /// Ends it; of a guard in the observed pass with what it saw.
+    pub fn stop(self) -> Result<Option<Observed>> {
         match self {
-            Self::Nothing => Ok(()),
-            Self::Cron(cron) => cron.stop(),
-            Self::Bpftune(bpftune) => bpftune.stop(),
-            Self::Guard { guard, files, kept } => {
+            Self::Nothing => Ok(None),
+            Self::Cron(cron) => cron.stop().map(|()| None),
+            Self::Bpftune(bpftune) => bpftune.stop().map(|()| None),
+            Self::Guard { guard, files, kept, observed } => {
+                let pid = guard.pid();
                 let ended = guard.stop();
                 keep(&files, &kept)?;
                 let ended = ended?;
                 ensure!(ended.success(), "the guard ended with {ended}");
-                Ok(())
+                observed.then(|| observer::read(files.path(), Some(pid))).transpose()
             }
         }
     }
@@ -143,7 +156,7 @@ impl Beside {
                 Some(how) => error.context(how),
                 None => error,
             },
-            Self::Guard { guard, files, kept } => {
+            Self::Guard { guard, files, kept, .. } => {
                 let error = match guard.ended() {
                     Some(status) => error.context(format!(
                         "the guard ended with {status} under the load; its log: {}",

@@ -63,7 +63,7 @@ const fn figure(key: &'static str, words: &'static str, unit: Unit, better: Bett
 }
 
 /// All figures, in the order in which they are shown.
-pub(crate) const FIGURES: [Figure; 32] = [
+pub(crate) const FIGURES: [Figure; 37] = [
     figure("made", "connections made", Unit::Count, Better::More, 10),
     figure("made_per_s", "  a second", Unit::Count, Better::More, 1),
     figure("failed", "connections failed", Unit::Count, Better::Less, 0),
@@ -82,12 +82,17 @@ pub(crate) const FIGURES: [Figure; 32] = [
     figure("chain_too_long", "  chain too long", Unit::Count, Better::Less, 0),
     figure("clash_lost", "  clash lost", Unit::Count, Better::Less, 0),
     figure("evicted", "entries evicted (early_drop)", Unit::Count, Better::Less, 0),
+    figure("inserts", "entries inserted", Unit::Count, Better::Neither, 0),
+    figure("chain_p50", "entries that their chains held before, p50", Unit::Count, Better::Neither, 0),
+    figure("chain_p99", "  p99", Unit::Count, Better::Less, 2),
+    figure("chain_longest", "  longest", Unit::Count, Better::Neither, 0),
     figure("peak_entries", "peak entries", Unit::Count, Better::Neither, 0),
     figure("highest_max", "highest nf_conntrack_max", Unit::Count, Better::Neither, 0),
     figure("highest_buckets", "highest nf_conntrack_buckets", Unit::Count, Better::Neither, 0),
     figure("memory_mean_bytes", "memory of the table, mean over time", Unit::Bytes, Better::Less, 256 << 10),
     figure("memory_peak_bytes", "  at its peak", Unit::Bytes, Better::Less, 256 << 10),
     figure("memory_at_max_bytes", "  if entries came up to highest max", Unit::Bytes, Better::Neither, 0),
+    figure("memory_allowed_mean_bytes", "  if they came up to max at any time, mean", Unit::Bytes, Better::Neither, 0),
     figure("resizes", "resizes during the load", Unit::Count, Better::Neither, 0),
     figure("longest_stall_us", "  longest of the guard's doing", Unit::Micros, Better::Less, 5_000),
     figure("decisions", "changes by itself, its start included", Unit::Count, Better::Neither, 0),

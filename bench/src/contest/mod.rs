@@ -10,6 +10,8 @@ mod facts;
 mod figure;
 mod here;
 mod journal;
+mod observer;
+mod passes;
 mod plot;
 mod report;
 mod run;
@@ -22,27 +24,30 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bench::scenario::{Prefill, Scenario};
 
 use self::alternative::Alternative;
 use self::beside::Places;
 pub(crate) use self::figure::{Better, FIGURES, Figure, Spread};
 use self::here::{Place, Plan};
+use self::passes::Done;
+use self::report::Report;
 pub(crate) use self::report::VERSION;
-use self::report::{NotRun, Report};
-use self::run::{Run, Terms};
+use self::run::Terms;
 use self::sizes::Sizes;
 use crate::scale::Scale;
 use crate::sysctls::Sysctls;
 use crate::table::grouped;
-use crate::{hooks, refused, run_command};
+use crate::{hooks, run_command};
 
 /// What a run takes beside its scenario, at most: the end of what is open, an empty table at rest, start and stop.
 const AROUND: Duration = Duration::from_mins(1);
+
+const REPORT: &str = "report.json";
 
 /// What the user asks for.
 #[derive(clap::Args)]
@@ -54,7 +59,8 @@ pub(crate) struct Arguments {
     /// for an older version), cron, bpftune, guard, guard-advise [default: all]
     #[arg(long, value_name = "LIST", value_parser = against)]
     against: Option<Against>,
-    /// How often each alternative runs; the order is rotated
+    /// How often each alternative runs; the order is rotated. Once more, afterwards, beside a guard that only counts: what
+    /// the kernel tells nobody
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Entries of the stock table; every other size, and the memory, follow at the same scale
@@ -122,7 +128,8 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
         (None, []) => &Alternative::ALL[..],
         (None, _) => &AGAINST_SIZES,
     };
-    let runs = u32::try_from(against.len())?.saturating_mul(arguments.rounds);
+    // And the observed pass.
+    let runs = u32::try_from(against.len())?.saturating_mul(arguments.rounds + 1);
     let each = cases.iter().map(|case| (case.scenario.duration + AROUND).saturating_mul(runs).as_secs());
     let plan = Plan {
         // They differ in what is in the table before.
@@ -189,9 +196,14 @@ fn one(arguments: &Arguments, case: Case, against: &[Alternative], stop: &Atomic
         stop,
     };
     eprintln!("{}{}", scale.words(report::rate(&terms.scenario)), run_command::head(&terms.scenario));
-    let (runs, not_run) = rounds(&terms, against)?;
-    let report = Report::new(&terms, against, &runs, not_run)?;
-    write(&report, &out)?;
+    let keep = |done: &Done| {
+        if done.runs.is_empty() { Ok(()) } else { write(&Report::new(&terms, against, done)?, &out) }
+    };
+    let done = passes::run(&terms, against, keep).map_err(|error| match fs::exists(out.join(REPORT)) {
+        Ok(true) => error.context(format!("what had run until then is in {}", out.display())),
+        _ => error,
+    })?;
+    let report = Report::new(&terms, against, &done)?;
     match (arguments.json, &*arguments.sizes) {
         (true, []) => println!("{}", serde_json::to_string(&report)?),
         (true, _) => {}
@@ -213,46 +225,8 @@ fn compare_sizes(arguments: &Arguments, sizes: &Sizes) -> Result<()> {
     Ok(())
 }
 
-/// The order of a round: each one starts with the next alternative, so that nobody always comes first.
-fn order(all: &[Alternative], round: u32) -> Vec<Alternative> {
-    let mut all = all.to_vec();
-    let first = usize::try_from(round - 1).unwrap_or(0) % all.len().max(1);
-    all.rotate_left(first);
-    all
-}
-
-/// In the order in which they ran.
-type Runs = Vec<(Alternative, Run)>;
-
-fn rounds(terms: &Terms<'_>, against: &[Alternative]) -> Result<(Runs, Vec<NotRun>)> {
-    let (mut runs, mut not_run) = (Vec::new(), Vec::<NotRun>::new());
-    for round in 1..=terms.rounds {
-        for (position, alternative) in (1..).zip(order(against, round)) {
-            if not_run.iter().any(|one| one.alternative == alternative) {
-                continue;
-            }
-            match terms.run(alternative, round, position) {
-                Ok(run) => {
-                    eprintln!("{alternative:<14} round {round}/{}  done: {}", terms.rounds, text::line(&run));
-                    runs.push((alternative, run));
-                }
-                Err(error) if terms.stop.load(Ordering::Relaxed) || refused(&error) => return Err(error),
-                // The others still say something; this one is named.
-                Err(error) => {
-                    eprintln!("{alternative:<14} round {round}/{}  could not run: {error:#}", terms.rounds);
-                    not_run.push(NotRun { alternative, why: format!("{error:#}") });
-                }
-            }
-        }
-    }
-    if runs.is_empty() {
-        bail!("none of the alternatives could run");
-    }
-    Ok((runs, not_run))
-}
-
 fn write(report: &Report, out: &Path) -> Result<()> {
-    file(out, "report.json", &serde_json::to_string(report)?)?;
+    file(out, REPORT, &serde_json::to_string(report)?)?;
     let plots = plot::all(report)?;
     for plot in &plots {
         file(out, plot.name, &plot.svg)?;
@@ -268,18 +242,6 @@ fn file(out: &Path, name: &str, content: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn over_as_many_rounds_as_alternatives_each_is_once_at_each_place() {
-        let all = [Alternative::Stock, Alternative::Static, Alternative::Guard];
-        let rounds: Vec<_> = (1..=4).map(|round| order(&all, round)).collect();
-        assert_eq!(rounds[0], all);
-        assert_eq!(rounds[1], [Alternative::Static, Alternative::Guard, Alternative::Stock]);
-        assert_eq!(rounds[3], rounds[0]);
-        for place in 0..3 {
-            assert!(all.iter().all(|one| rounds[..3].iter().any(|round| round[place] == *one)));
-        }
-    }
 
     #[test]
     fn names_and_sizes_are_checked() {

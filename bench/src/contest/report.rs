@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 use bench::conntrack::Settings;
 use bench::scenario::Scenario;
 use serde::Serialize;
 
 use super::alternative::Alternative;
 use super::facts::Facts;
-use super::figure::Spread;
+use super::figure::{Figures, Spread};
+use super::observer::Observed;
+use super::passes::Done;
 use super::run::{Run, Terms};
 use super::verdict::{self, Verdict};
 
 /// Of the format. Fields are only ever added within one version.
 pub(crate) const VERSION: u32 = 1;
+
+/// Of what has not run, nor failed, as of this report.
+const STOPPED: &str = "the contest was stopped before";
 
 /// All of it.
 #[derive(Clone, Debug, Serialize)]
@@ -76,6 +81,10 @@ pub(super) struct Entry {
     pub figures: BTreeMap<String, Spread>,
     /// Each run.
     pub runs: Vec<Run>,
+    /// What was seen of it in a run more, beside a guard that only counts, or as the guard that it is.
+    pub observed: Option<Observed>,
+    /// Why nothing was.
+    pub not_observed: Option<String>,
 }
 
 /// What could not run.
@@ -86,23 +95,34 @@ pub(super) struct NotRun {
     pub why: String,
 }
 
+impl Entry {
+    fn new(alternative: Alternative, runs: Vec<Run>, observed: Option<&Result<Observed, String>>) -> Self {
+        let mut all: Vec<Figures> = runs.iter().map(|run| run.figures.clone()).collect();
+        let (observed, not_observed) = match observed {
+            Some(Ok(observed)) => (Some(observed.clone()), None),
+            Some(Err(why)) => (None, Some(why.clone())),
+            None => (None, Some(STOPPED.to_owned())),
+        };
+        all.extend(observed.as_ref().map(Observed::figures));
+        let figures = Spread::of_all(&all.iter().collect::<Vec<_>>());
+        let (what, own) = (alternative.words(), alternative.is_own());
+        Self { alternative, what, own, figures, runs, observed, not_observed }
+    }
+}
+
 impl Report {
     /// Puts the runs in the order of `against`.
-    pub fn new(
-        terms: &Terms<'_>,
-        against: &[Alternative],
-        runs: &[(Alternative, Run)],
-        not_run: Vec<NotRun>,
-    ) -> Result<Self> {
-        let mut alternatives = Vec::new();
+    pub fn new(terms: &Terms<'_>, against: &[Alternative], done: &Done) -> anyhow::Result<Self> {
+        let (mut alternatives, mut not_run) = (Vec::new(), done.failed.clone());
         for &alternative in against {
-            let runs: Vec<Run> = runs.iter().filter(|(of, _)| *of == alternative).map(|(_, run)| run.clone()).collect();
-            if runs.is_empty() {
-                continue;
+            let runs: Vec<Run> =
+                done.runs.iter().filter(|(of, _)| *of == alternative).map(|(_, run)| run.clone()).collect();
+            if !runs.is_empty() {
+                let observed = done.observed.iter().find(|(of, _)| *of == alternative).map(|(_, observed)| observed);
+                alternatives.push(Entry::new(alternative, runs, observed));
+            } else if !not_run.iter().any(|one| one.alternative == alternative) {
+                not_run.push(NotRun { alternative, why: STOPPED.to_owned() });
             }
-            let figures = Spread::of_all(&runs.iter().map(|run| &run.figures).collect::<Vec<_>>());
-            let (what, own) = (alternative.words(), alternative.is_own());
-            alternatives.push(Entry { alternative, what, own, figures, runs });
         }
         let scale = terms.scale;
         let facts: Vec<Facts<'_>> =
@@ -146,7 +166,7 @@ fn rounded(rate: f64) -> u64 {
 }
 
 impl Host {
-    fn read(terms: &Terms<'_>) -> Result<Self> {
+    fn read(terms: &Terms<'_>) -> anyhow::Result<Self> {
         let meminfo = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").context("/proc/cpuinfo")?;
         let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));

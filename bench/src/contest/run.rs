@@ -1,5 +1,6 @@
 //! One alternative under the load, from a clean kernel state back to one.
 
+use std::fmt::{self, Display, Formatter};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use super::busy;
 use super::decision::{Decision, now_ms};
 use super::figure::{Figures, micros};
 use super::here::first;
+use super::observer::{Observed, Observer};
 use super::series::{Origin, Resized, Series};
 use crate::memory::{Entries, Usage};
 use crate::prefill::Prefill;
@@ -25,8 +27,9 @@ use crate::sysctls::Sysctls;
 use crate::watch::{self, Sums};
 use crate::{afresh, memory};
 
-/// How often both sides are read.
+/// How often both sides are read: more seldom where that made more samples than these.
 const SAMPLE: Duration = Duration::from_millis(200);
+const SAMPLES: u32 = 1_200;
 /// How often a line of progress is printed.
 const LINE: Duration = Duration::from_secs(5);
 
@@ -75,7 +78,7 @@ pub(super) struct Run {
 }
 
 /// A resize, for most of which all packets of tracked flows wait.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Stall {
     /// When it was done, milliseconds after the load's start; below 0 before it.
     pub at_ms: i64,
@@ -85,14 +88,55 @@ pub(super) struct Stall {
     pub comm: String,
 }
 
+/// One of the passes over all alternatives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// What figures are of, counted from 1.
+    Round(u32),
+    /// One more, after the rounds: see [`Observer`].
+    Observed,
+}
+
+impl Pass {
+    /// Counted from 1; the one after the rounds has none, 0.
+    fn number(self) -> u32 {
+        match self {
+            Self::Round(round) => round,
+            Self::Observed => 0,
+        }
+    }
+
+    /// How many rounds were before it.
+    pub fn before(self) -> u32 {
+        self.number().saturating_sub(1)
+    }
+}
+
+impl Display for Pass {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Round(round) => write!(formatter, "round {round}"),
+            Self::Observed => formatter.write_str("observed"),
+        }
+    }
+}
+
+/// A run, and in the observed pass what was seen of it.
+pub(super) type Seen = (Run, Option<Observed>);
+
 impl Terms<'_> {
-    /// Runs one alternative and puts everything back, whatever came of it.
-    pub fn run(&self, alternative: Alternative, round: u32, position: u32) -> Result<Run> {
-        let run = self.afresh(alternative, round, position);
+    /// The passes in their order.
+    pub fn passes(&self) -> impl Iterator<Item = Pass> + use<> {
+        (1..=self.rounds).map(Pass::Round).chain([Pass::Observed])
+    }
+
+    /// Runs one alternative and puts everything back, whatever came of it. `position`: the how manieth in its pass, from 1.
+    pub fn run(&self, alternative: Alternative, pass: Pass, position: u32) -> Result<Seen> {
+        let run = self.afresh(alternative, pass, position);
         first(run, self.found.put_back().context("cannot put the settings back"))
     }
 
-    fn afresh(&self, alternative: Alternative, round: u32, position: u32) -> Result<Run> {
+    fn afresh(&self, alternative: Alternative, pass: Pass, position: u32) -> Result<Seen> {
         afresh::start(self.scale.stock(), self.stop)?;
         let stock = Sysctls::read()?;
         let topology = self.scenario.topology()?;
@@ -101,9 +145,14 @@ impl Terms<'_> {
         }
         // Whoever tunes finds them, as on a gateway that is in use.
         let prefill = Prefill::new(self.scenario.prefill.entries, self.stop)?;
-        let mut beside = Beside::start(alternative, self.scale, (round - 1, self.rounds), &self.places, self.stop)?;
-        let Loaded { began, series, outcome, busy, ran, at_start, at_end, usage, told } =
-            match self.load((alternative, round), &topology, &beside) {
+        // The guard's own programs see everything already. Whoever else resizes the table at its start must be seen.
+        let halted = match pass {
+            Pass::Observed if !alternative.is_own() => Some(Observer::start(&self.places, self.stop)?),
+            _ => None,
+        };
+        let mut beside = Beside::start(alternative, self.scale, (pass, self.rounds), &self.places, self.stop)?;
+        let Loaded { began, ended, series, outcome, busy, ran, at_start, at_end, usage, told } =
+            match self.load((alternative, pass), &topology, &beside) {
                 Ok(loaded) => loaded,
                 Err(error) => return Err(beside.why(error)),
             };
@@ -111,7 +160,10 @@ impl Terms<'_> {
         topology.remove()?;
         prefill.remove()?;
         afresh::empty(self.stop)?;
-        beside.stop()?;
+        let observed = match (beside.stop()?, halted) {
+            (None, Some(halted)) => Some(halted.end(self.stop).context("the guard that observes")?),
+            (own, _) => own,
+        };
         let left = stock.changed()?;
         let decisions: Vec<Decision> = told.decisions.iter().map(|one| one.clone().since(began)).collect();
         let mut figures = figures(&outcome.all, &series, &told, usage, began, Entries::read()?)?;
@@ -121,8 +173,8 @@ impl Terms<'_> {
         if let Some(each) = ran.filter(|_| self.counted).and_then(|ran| ran.checked_div(outcome.all.started)) {
             figures.insert("instructions_per_started".to_owned(), each);
         }
-        Ok(Run {
-            round,
+        let run = Run {
+            round: pass.number(),
             position,
             figures,
             at_start,
@@ -134,11 +186,12 @@ impl Terms<'_> {
             left: left.iter().map(|path| path.display().to_string()).collect(),
             outcome,
             series,
-        })
+        };
+        Ok((run, observed.map(|observed| observed.since(began, ended))))
     }
 
     /// The load beside an alternative at work, until both sides are told.
-    fn load(&self, (alternative, round): (Alternative, u32), topology: &Topology, beside: &Beside) -> Result<Loaded> {
+    fn load(&self, (alternative, pass): (Alternative, Pass), topology: &Topology, beside: &Beside) -> Result<Loaded> {
         memory::shrink()?;
         let at_start = Settings::read()?;
         let began = now_ms()?;
@@ -154,12 +207,13 @@ impl Terms<'_> {
                 let entries = series.count.last().copied().unwrap_or_default();
                 let drops = Statistics::read()?.drops_since(&before);
                 let line = watch::line(elapsed, sums, entries, Settings::read()?, drops);
-                eprintln!("{alternative:<14} round {round}/{}{line}", self.rounds);
+                eprintln!("{alternative:<14} {pass}{line}");
             }
             Ok(())
         };
         let (start, busy_before, ran_before) = (Instant::now(), busy::milliseconds()?, busy::task_nanoseconds());
-        let outcome = watch::while_running(|| self.scenario.run(topology, &progress, self.stop), SAMPLE, look)?;
+        let period = SAMPLE.max(self.scenario.duration / SAMPLES);
+        let outcome = watch::while_running(|| self.scenario.run(topology, &progress, self.stop), period, look)?;
         ensure!(!self.stop.load(Ordering::Relaxed), "stopped; everything is put back");
         // What came since the last one belongs to the load too.
         series.sample(start.elapsed(), &origin, Sums::of(&progress))?;
@@ -168,7 +222,8 @@ impl Terms<'_> {
         let at_end = Settings::read()?;
         let usage = beside.pid().map(Usage::read).transpose()?;
         let told = beside.tell()?;
-        Ok(Loaded { began, series, outcome, busy, ran, at_start, at_end, usage, told })
+        let ended = now_ms()?;
+        Ok(Loaded { began, ended, series, outcome, busy, ran, at_start, at_end, usage, told })
     }
 }
 
@@ -176,6 +231,8 @@ impl Terms<'_> {
 struct Loaded {
     /// When it began, milliseconds since the boot.
     began: i64,
+    /// And when it had ended.
+    ended: i64,
     series: Series,
     outcome: scenario::Outcome,
     /// Milliseconds of all CPUs.
@@ -241,7 +298,10 @@ fn figures(
     set("memory_mean_bytes", series.mean_over_time(&series.memory_bytes));
     set("memory_peak_bytes", most(&series.memory_bytes));
     let highest = most(&series.max).zip(most(&series.buckets));
-    set("memory_at_max_bytes", highest.map(|(max, buckets)| Entries { objects: max, ..entries }.bytes_with(buckets)));
+    let at = |max, buckets| Entries { objects: max, ..entries }.bytes_with(buckets);
+    set("memory_at_max_bytes", highest.map(|(max, buckets)| at(max, buckets)));
+    let allowed: Vec<u64> = series.max.iter().zip(&series.buckets).map(|(&max, &buckets)| at(max, buckets)).collect();
+    set("memory_allowed_mean_bytes", series.mean_over_time(&allowed));
     set("resizes", Some(u64::try_from(series.resized().len())?));
     if let Some(status) = &told.status {
         let own = stalls(status, began).into_iter().filter(|stall| stall.own && stall.at_ms >= 0);

@@ -10,18 +10,19 @@ use serde::Serialize;
 use super::alternative::Alternative;
 use super::figure::{FIGURES, Spread};
 use super::plot;
-use super::report::{Entry, Report, VERSION};
+use super::report::{Entry, NotRun, Report, VERSION};
 use super::run::Stall;
 use super::text;
 use crate::table::{Table, grouped};
 
 /// Figures that are shown of each size, in words that need no row above; all of them are in sizes.json.
-const SHOWN: [(&str, &str); 7] = [
+const SHOWN: [(&str, &str); 8] = [
     (COST, "instructions for a connection started"),
     ("connect_p99_us", "connect latency, p99"),
     ("request_max_us", "request latency, longest"),
     ("dropped", "new flows dropped"),
     ("highest_buckets", "buckets"),
+    ("chain_p99", "entries that the chains of new ones held, p99"),
     ("memory_mean_bytes", "memory of the table, mean over time"),
     ("program_cpu_ms", "CPU time of its program during the load"),
 ];
@@ -41,6 +42,17 @@ pub(super) struct Sizes {
     /// In words.
     pub scenario: String,
     pub rows: Vec<Row>,
+    /// What was asked for and could not run.
+    pub not_run: Vec<Missing>,
+}
+
+/// One alternative that could not run at one size.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Missing {
+    /// Entries before the load.
+    pub entries: u64,
+    pub alternative: Alternative,
+    pub why: String,
 }
 
 /// One alternative at one size.
@@ -53,7 +65,7 @@ pub(super) struct Row {
     pub alternative: Alternative,
     /// Over all rounds, by key.
     pub figures: BTreeMap<String, Spread>,
-    /// Resizes of the first round, from the alternative's start on; `null` where nobody tells.
+    /// Resizes in its observed run, from the alternative's start on; `null` where there was none.
     pub stalls: Option<Vec<Stall>>,
     /// What it wanted and may not have at the end of the first round.
     pub held: Vec<String>,
@@ -67,15 +79,22 @@ impl Sizes {
             stock: report.scale.stock,
             alternative: entry.alternative,
             figures: entry.figures.clone(),
-            stalls: entry.runs.first().and_then(|run| run.stalls.clone()),
+            stalls: entry.observed.as_ref().map(|observed| observed.resizes.clone()),
             held: entry.runs.first().map(|run| run.held.clone()).unwrap_or_default(),
         };
+        let missing = |report: &Report, one: &NotRun| Missing {
+            entries: report.scenario.prefill.entries,
+            alternative: one.alternative,
+            why: one.why.clone(),
+        };
+        let not_run = reports.iter().flat_map(|report| report.not_run.iter().map(move |one| missing(report, one)));
         let rows = reports.iter().flat_map(|report| report.alternatives.iter().map(move |entry| row(report, entry)));
         Self {
             version: VERSION,
             kernel: reports.first().map(|report| report.host.kernel.clone()).unwrap_or_default(),
             scenario: reports.first().map(|report| report.scenario.name.clone()).unwrap_or_default(),
             rows: rows.collect(),
+            not_run: not_run.collect(),
         }
     }
 
@@ -158,6 +177,10 @@ impl Sizes {
                 let _ = writeln!(lines, "- {} entries, {}: {line}", grouped(row.entries), row.alternative);
             }
         }
+        for one in &self.not_run {
+            let why = one.why.replace('\n', " ");
+            let _ = writeln!(lines, "- {} entries, {} could not run: {why}", grouped(one.entries), one.alternative);
+        }
         if lines.is_empty() { "- nobody told of any\n".to_owned() } else { lines }
     }
 
@@ -200,6 +223,7 @@ mod tests {
                 row(10, Alternative::Guard, 6),
                 row(1_000, Alternative::Stock, 1_234),
             ],
+            not_run: vec![Missing { entries: 1_000, alternative: Alternative::Guard, why: "no\nroom".to_owned() }],
         };
         let text = sizes.words();
         let cells: Vec<&str> =
@@ -209,6 +233,7 @@ mod tests {
             text.contains("- 10 entries, guard: 20.0 ms before the load: took 900 µs, by the guard itself"),
             "{text}"
         );
+        assert!(text.contains("- 1,000 entries, guard could not run: no room"), "{text}");
         assert!(sizes.markdown().contains("| instructions for a connection started | stock | guard |"));
         assert!(sizes.plot().unwrap().contains("</svg>"));
     }

@@ -8,6 +8,7 @@ use bench::load::{Failure, Outcome, UnderFlood};
 
 use super::decision::Decision;
 use super::figure::{FIGURES, Figure, Spread, Unit, micros};
+use super::observer::Observed;
 use super::plot::Plot;
 use super::report::{Entry, Report};
 use super::run::{Run, Stall};
@@ -32,6 +33,18 @@ pub(super) fn line(run: &Run) -> String {
         grouped(run.at_end.max),
         grouped(run.at_start.buckets),
         grouped(run.at_end.buckets)
+    )
+}
+
+/// What was seen in an observed run, in one line.
+pub(super) fn observed(observed: &Observed) -> String {
+    let figures = observed.figures();
+    let of = |key: &str| figures.get(key).map_or_else(|| "?".to_owned(), |value| grouped(*value));
+    format!(
+        "entries inserted {}, chains held {} at most, resizes {}",
+        of("inserts"),
+        of("chain_longest"),
+        grouped(observed.resizes.len() as u64)
     )
 }
 
@@ -125,6 +138,11 @@ pub(super) fn table(report: &Report) -> String {
     for one in &report.not_run {
         let _ = writeln!(text, "could not run: {}: {}", one.alternative, one.why);
     }
+    for entry in &report.alternatives {
+        if let Some(why) = &entry.not_observed {
+            let _ = writeln!(text, "not observed: {}: {why}", entry.alternative);
+        }
+    }
     text
 }
 
@@ -167,10 +185,13 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
     for plot in plots {
         let _ = write!(text, "![{}]({})\n\n", plot.title, plot.name);
     }
-    text.push_str("## Resizes of the hash table, in the first round, as the guard saw them\n\n");
+    text.push_str("## Resizes of the hash table, and whose doing\n\nIn the observed run of each.\n\n");
     for entry in &report.alternatives {
-        for stall in entry.runs.first().and_then(|run| run.stalls.as_ref()).into_iter().flatten().map(stall) {
+        for stall in entry.observed.iter().flat_map(|observed| &observed.resizes).map(stall) {
             let _ = writeln!(text, "- {}: {stall}", entry.alternative);
+        }
+        if let Some(why) = &entry.not_observed {
+            let _ = writeln!(text, "- {}: not observed: {}", entry.alternative, why.replace('\n', " "));
         }
     }
     text.push_str("\n## What changed by itself, in the first round\n\n");
