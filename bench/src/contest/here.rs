@@ -175,7 +175,8 @@ impl Plan<'_> {
             text,
             "- makes network namespaces, links, addresses of 198.18.0.0/15 or 2001:2::/48 and an nftables table, all called \
              cgb…;\n\
-             - runs {}, and what it is compared with; modules of the kernel that these load stay, but for ip_vs.\n\
+             - runs {}, and what it is compared with;\n\
+             - loads eBPF programs into the kernel (conntrack-guard's, which count beside each alternative); kernel modules that these load stay, but for ip_vs.\n\
              All else is put back at its end, after Ctrl-C, and after a kill by the next run.",
             programs.join(", ")
         );
@@ -252,12 +253,13 @@ mod tests {
             "    nf_conntrack_icmp_timeout: 10\n",
             "- sets /proc/sys/net/ipv4/tcp_max_tw_buckets;\n",
             "- runs ip, nft, haproxy, wrk,",
+            "- loads eBPF programs",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("ip_forward") && !text.contains("bpftune"), "{text}");
         let text = plan(&[Alternative::Stock]);
-        assert!(text.contains("    nf_conntrack_max: 8192\n") && !text.contains("guard"), "{text}");
+        assert!(text.contains("    nf_conntrack_max: 8192\n") && !text.contains("guard and cron"), "{text}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod sizes;
 mod text;
 mod verdict;
 
+use std::cell::Cell;
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -46,8 +47,6 @@ use crate::{hooks, run_command};
 
 /// What a run takes beside its scenario, at most: the end of what is open, an empty table at rest, start and stop.
 const AROUND: Duration = Duration::from_mins(1);
-
-const REPORT: &str = "report.json";
 
 /// What the user asks for.
 #[derive(clap::Args)]
@@ -196,12 +195,17 @@ fn one(arguments: &Arguments, case: Case, against: &[Alternative], stop: &Atomic
         stop,
     };
     eprintln!("{}{}", scale.words(report::rate(&terms.scenario)), run_command::head(&terms.scenario));
+    let kept = Cell::new(false);
     let keep = |done: &Done| {
-        if done.runs.is_empty() { Ok(()) } else { write(&Report::new(&terms, against, done)?, &out) }
+        if done.runs.is_empty() {
+            return Ok(());
+        }
+        write(&Report::new(&terms, against, done)?, &out)?;
+        kept.set(true);
+        Ok(())
     };
-    let done = passes::run(&terms, against, keep).map_err(|error| match fs::exists(out.join(REPORT)) {
-        Ok(true) => error.context(format!("what had run until then is in {}", out.display())),
-        _ => error,
+    let done = passes::run(&terms, against, keep).map_err(|error| {
+        if kept.get() { error.context(format!("what had run until then is in {}", out.display())) } else { error }
     })?;
     let report = Report::new(&terms, against, &done)?;
     match (arguments.json, &*arguments.sizes) {
@@ -226,7 +230,7 @@ fn compare_sizes(arguments: &Arguments, sizes: &Sizes) -> Result<()> {
 }
 
 fn write(report: &Report, out: &Path) -> Result<()> {
-    file(out, REPORT, &serde_json::to_string(report)?)?;
+    file(out, "report.json", &serde_json::to_string(report)?)?;
     let plots = plot::all(report)?;
     for plot in &plots {
         file(out, plot.name, &plot.svg)?;
@@ -235,8 +239,10 @@ fn write(report: &Report, out: &Path) -> Result<()> {
 }
 
 fn file(out: &Path, name: &str, content: &str) -> Result<()> {
-    let path = out.join(name);
-    fs::write(&path, content).with_context(|| path.display().to_string())
+    // Whole at any time: the guest may be ended while it is written.
+    let (path, partial) = (out.join(name), out.join(format!(".{name}.partial")));
+    fs::write(&partial, content).with_context(|| partial.display().to_string())?;
+    fs::rename(&partial, &path).with_context(|| path.display().to_string())
 }
 
 #[cfg(test)]
