@@ -79,11 +79,10 @@ impl Guard {
     fn wait_until_it_answers(&mut self, stop: &AtomicBool) -> Result<()> {
         let start = Instant::now();
         loop {
+            // First: what is stopped may have been ended for that.
+            ensure!(!stop.load(Ordering::Relaxed), "stopped before the guard answered");
             if let Some(status) = self.process.try_wait()? {
                 bail!("the guard ended at once, {status}; its log:\n{}", self.log_text());
-            }
-            if stop.load(Ordering::Relaxed) {
-                bail!("stopped");
             }
             match self.status_text() {
                 Ok(_) => return Ok(()),
@@ -97,7 +96,10 @@ impl Guard {
 
     /// What `conntrack-guard status --json` prints.
     pub fn status_text(&self) -> Result<String> {
-        let output = Command::new(&self.program).args(["status", "--json"]).output()?;
+        let mut command = Command::new(&self.program);
+        // Where it hangs, so does whoever waits for the end of its output.
+        processes::mark(command.args(["status", "--json"]), &run_name(process::id()));
+        let output = command.output()?;
         if !output.status.success() {
             bail!("`conntrack-guard status` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }

@@ -25,10 +25,26 @@ pub fn mark(command: &mut Command, run: &str) {
 /// Ends every program of this run: asks it to, and kills what is still there after `patience`. Looks are counted, not the
 /// clock.
 pub fn end(run: &str, patience: Duration) -> io::Result<()> {
+    end_each(|| living(run), patience)
+}
+
+/// The same of this process's own run, with all programs that it started itself, marked or not. What is started meanwhile is
+/// left alone: it may be there to clean up.
+pub fn end_own(run: &str, patience: Duration) -> io::Result<()> {
+    let all = || {
+        let mut all = living(run)?;
+        all.extend(children()?);
+        Ok::<_, io::Error>(all)
+    };
+    let first = all()?;
+    end_each(|| Ok(all()?.into_iter().filter(|pid| first.contains(pid)).collect()), patience)
+}
+
+fn end_each(living: impl Fn() -> io::Result<Vec<Pid>>, patience: Duration) -> io::Result<()> {
     let looks = patience.as_millis() / LOOK.as_millis();
     let mut asked: Vec<Pid> = Vec::new();
     for look in 0.. {
-        let living = living(run)?;
+        let living = living()?;
         for pid in &living {
             if look >= looks {
                 signal(*pid, Signal::SIGKILL)?;
@@ -58,21 +74,35 @@ fn signal(pid: Pid, signal: Signal) -> io::Result<()> {
     }
 }
 
+/// What this process started and has not waited for. What has ended in the meantime is none of it.
+fn children() -> io::Result<Vec<Pid>> {
+    let is_child = |pid: &Pid| {
+        let stat = fs::read_to_string(format!("{PROC}/{pid}/stat")).unwrap_or_default();
+        // Of its own name, which may have any character, only the end is sure.
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let (state, parent) = (fields.next(), fields.next());
+        parent == Some(&Pid::this().to_string()) && !matches!(state, Some("Z" | "X"))
+    };
+    Ok(pids()?.into_iter().filter(is_child).collect())
+}
+
+fn pids() -> io::Result<Vec<Pid>> {
+    let mut pids = Vec::new();
+    for entry in fs::read_dir(PROC)? {
+        pids.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()).map(Pid::from_raw));
+    }
+    Ok(pids)
+}
+
 /// All of them but this one. One that ended and was not waited for has no environment any more.
 fn living(run: &str) -> io::Result<Vec<Pid>> {
     let mark = format!("{VARIABLE}={run}");
-    let mut found = Vec::new();
-    for entry in fs::read_dir(PROC)? {
-        let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+    let is_marked = |pid: &Pid| {
         // It may end while it is looked at.
-        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()) {
-            found.push(Pid::from_raw(pid));
-        }
-    }
-    found.retain(|pid| *pid != Pid::this());
-    Ok(found)
+        let environment = fs::read(format!("{PROC}/{pid}/environ")).unwrap_or_default();
+        *pid != Pid::this() && environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+    };
+    Ok(pids()?.into_iter().filter(is_marked).collect())
 }
 
 #[cfg(test)]
@@ -97,5 +127,23 @@ mod tests {
         assert_eq!(other.try_wait().unwrap(), None);
         end(&names[1], Duration::from_secs(5)).unwrap();
         other.wait().unwrap();
+    }
+
+    #[test]
+    fn what_was_started_is_there_until_it_has_ended() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = Pid::from_raw(child.id().cast_signed());
+        assert!(children().unwrap().contains(&pid));
+        assert!(!children().unwrap().contains(&Pid::this()));
+        child.kill().unwrap();
+        // Nobody has waited for it yet.
+        for _ in 0..KILLED {
+            if !children().unwrap().contains(&pid) {
+                break;
+            }
+            thread::sleep(LOOK);
+        }
+        assert!(!children().unwrap().contains(&pid));
+        assert!(!child.wait().unwrap().success());
     }
 }

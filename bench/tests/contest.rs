@@ -315,6 +315,37 @@ fn start_long(folder: &Path) -> Child {
     panic!("no connections");
 }
 
+#[test]
+fn a_program_that_hangs_does_not_hold_a_host_for_longer_than_was_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("guard");
+    // It neither answers nor ends when it is asked to, and neither does what asks it for its state.
+    fs::write(&script, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1000; done\n").unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    assert!(contest(folder.path(), SHORT, &["--against", "stock"]).status.success());
+    let now = || (settings(), traces(), having(&script));
+    let before = now();
+    let words = ["--here", "--yes", "--against", "guard", "--guard", script.to_str().unwrap()];
+    let hung = on_a_host(folder.path(), SHORT, &words).output().unwrap();
+    let said = String::from_utf8_lossy(&hung.stderr);
+    assert_eq!(hung.status.code(), Some(1), "{said}");
+    for part in [
+        "for 122 s at most",
+        "122 s are over, the most that it was to take: ending; everything is put back first",
+        "something hangs: ending the programs that were started",
+        "error: 122 s are over, the most that it was to take: stopped before the guard answered",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(now(), before, "{said}");
+}
+
+/// How many programs have this path in their command line.
+fn having(path: &Path) -> usize {
+    let lines = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read(entry.unwrap().path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(path.to_str().unwrap())).count()
+}
+
 /// Which of the programs that a contest starts are there.
 fn programs() -> Vec<String> {
     let programs = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("exe"));

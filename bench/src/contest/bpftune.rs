@@ -65,10 +65,10 @@ impl Bpftune {
     fn wait(&mut self, stop: &AtomicBool) -> Result<()> {
         let start = Instant::now();
         while !self.log().contains(READY) {
+            ensure!(!stop.load(Ordering::Relaxed), "stopped before bpftune was at work");
             if let Some(status) = self.process.try_wait()? {
                 bail!("bpftune ended with {status}: {}", self.tail());
             }
-            ensure!(!stop.load(Ordering::Relaxed), "stopped");
             ensure!(start.elapsed() < PATIENCE, "bpftune is not at work after {PATIENCE:?}: {}", self.tail());
             thread::sleep(LOOK);
         }
@@ -80,10 +80,10 @@ impl Bpftune {
         let (mut taken, mut quiet) = (0, 0);
         for _ in 0..LIMIT {
             thread::sleep(LOOK);
+            ensure!(!stop.load(Ordering::Relaxed), "stopped before bpftune was at work");
             if let Some(status) = self.process.try_wait()? {
                 bail!("bpftune ended with {status}: {}", self.tail());
             }
-            ensure!(!stop.load(Ordering::Relaxed), "stopped");
             let now = Usage::read(self.pid())?.cpu_ms;
             quiet = if now == taken { quiet + 1 } else { 0 };
             taken = now;

@@ -20,6 +20,7 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::alternative::Alternative;
 use super::journal::Journal;
+use super::limit;
 use crate::scale::Scale;
 use crate::sysctls::Sysctls;
 use crate::table::grouped;
@@ -51,7 +52,7 @@ pub(super) struct Plan<'a> {
     pub against: &'a [Alternative],
     /// Of each table, one after the other.
     pub scales: Vec<Scale>,
-    /// For how long at most.
+    /// For how long at most; on a host it is stopped then.
     pub seconds: u64,
 }
 
@@ -72,7 +73,9 @@ impl Place {
         }
         let found = Sysctls::read()?;
         journal.begin(&found)?;
-        let outcome = work();
+        let limit = Duration::from_secs(plan.seconds);
+        // A guest ends by its own limit, and its clock may leap.
+        let outcome = if self.here { limit::within(limit, stop, work) } else { work() };
         // Of the load that was cut short.
         let emptied = if outcome.is_err() { ctnetlink::flush() } else { Ok(()) };
         // Each run did so already, unless it could not.
@@ -148,7 +151,8 @@ impl Plan<'_> {
     fn warning(&self, entries: u64) -> String {
         let Self { scenario, against, scales, seconds } = self;
         let mut text = format!(
-            "This runs on this host itself, not in a guest, for {seconds} s at most. Until its end it\n\
+            "This runs on this host itself, not in a guest, for {seconds} s at most: what is not done by then is stopped as by \
+             Ctrl-C. Until its end it\n\
              - deletes all entries of this kernel's conntrack table, again and again; {} are in it now. Connections that this \
              host translates (NAT) break, others go on as if they were new;\n\
              - sets in /proc/sys/net/netfilter, where a table that is full drops this host's own new connections too:\n",

@@ -10,6 +10,7 @@ mod facts;
 mod figure;
 mod here;
 mod journal;
+mod limit;
 mod observer;
 mod passes;
 mod plot;
@@ -45,7 +46,8 @@ use crate::sysctls::Sysctls;
 use crate::table::grouped;
 use crate::{hooks, run_command};
 
-/// What a run takes beside its scenario, at most: the end of what is open, an empty table at rest, start and stop.
+/// What a run takes beside its scenario, at most: the end of what is open, an empty table at rest, start and stop. On a host all
+/// of it is stopped when the time of all runs is over.
 const AROUND: Duration = Duration::from_mins(1);
 
 /// What the user asks for.
