@@ -5,7 +5,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use bench::conntrack;
+use bench::conntrack::{self, Settings};
 
 use crate::ctnetlink::{self, Message};
 
@@ -52,7 +52,13 @@ pub(crate) struct Prefill {
 impl Prefill {
     /// Makes so many in the network namespace of the calling thread. Fails where max is too low for them.
     pub fn new(entries: u64, stop: &AtomicBool) -> Result<Self> {
-        let before = conntrack::count()?;
+        let (before, max) = (conntrack::count()?, Settings::read()?.max);
+        // 0 is no limit. The load needs room too.
+        ensure!(
+            entries == 0 || max == 0 || before.saturating_add(entries) < max,
+            "{entries} entries before the load have no room: {before} are in the table, and nf_conntrack_max is {max}. Raise it \
+             in the initial network namespace, `sysctl -w net.netfilter.nf_conntrack_max=…`, or give fewer (`table.entries`)"
+        );
         let prefill = Self { entries };
         prefill
             .each(stop, |index| (NEW, NEW_ONLY, entry(index)))

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bench::load::{Distribution, Outcome, UnderFlood};
 use bench::scenario::{self, Progress, Scenario};
 
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     for line in topology.leftovers() {
         eprintln!("{line}");
     }
-    let prefill = Prefill::new(scenario.prefill.entries, stop)?;
+    let prefill = Prefill::new(scenario.prefill.entries, stop).with_context(|| arguments.scenario.clone())?;
     let progress = Progress::new(&scenario);
     let sums = || Sums::of(&progress);
     let observed = watch::observe(|| scenario.run(&topology, &progress, stop), sums, |line| eprintln!("{line}"))?;

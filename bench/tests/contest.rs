@@ -223,15 +223,38 @@ fn entries_before_the_load_stand_from_its_start_and_each_size_has_its_cost() {
 }
 
 #[test]
-fn more_entries_than_max_are_told_and_none_stays() {
+fn more_entries_than_max_are_told_before_anything_is_done() {
     let folder = tempfile::tempdir().unwrap();
     let load = format!("{SHORT}[table]\nentries = 3000\n");
-    let output = contest(folder.path(), &load, &["--against", "stock"]);
-    assert_eq!(output.status.code(), Some(1));
+    let before = (settings(), traces());
+    let file = folder.path().join("burst.toml");
+    let expected = format!(
+        "{}:6:11: table.entries: 3000 entries have no room below the max of 1024 that --table 1024 begins with; give --table \
+         4096, or fewer here\n",
+        file.display()
+    );
+    for words in [["--against", "stock"].as_slice(), &["--against", "stock", "--check"]] {
+        let output = contest(folder.path(), &load, words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert_eq!((String::from_utf8_lossy(&output.stderr), &*output.stdout), (expected.as_str().into(), &b""[..]));
+    }
+    assert!(!folder.path().join("out").exists());
+    // Each size has a table of its own, and its own entries.
+    assert!(contest(folder.path(), &load, &["--sizes", "500", "--check"]).status.success());
+
+    let max = "/proc/sys/net/netfilter/nf_conntrack_max";
+    let found = fs::read_to_string(max).unwrap();
+    fs::write(max, "3000").unwrap();
+    let output = bench(&["run", "--scenario", file.to_str().unwrap()]);
+    fs::write(max, "3500").unwrap();
+    let fits = bench(&["run", "--scenario", file.to_str().unwrap()]);
+    fs::write(max, found.trim()).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("cannot make 3000 entries"), "{said}");
-    let count = fs::read_to_string("/proc/sys/net/netfilter/nf_conntrack_count").unwrap();
-    assert_eq!(count.trim(), "0");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("error: {}: 3000 entries before the load have no room", file.display())), "{said}");
+    assert!(said.contains("nf_conntrack_max is 3000"), "{said}");
+    assert!(fits.status.success(), "{}", String::from_utf8_lossy(&fits.stderr));
+    assert_eq!((settings(), traces()), before);
 }
 
 #[test]

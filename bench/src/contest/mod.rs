@@ -161,6 +161,9 @@ fn cases(arguments: &Arguments) -> Result<std::result::Result<Vec<Case>, String>
     let scenario = Scenario::find(&arguments.scenario)?;
     let out = arguments.out.clone();
     if arguments.sizes.is_empty() {
+        if let Err(why) = check_room(scenario.prefill, arguments.table) {
+            return Err(Scenario::refuse(&arguments.scenario, "table.entries", why).into());
+        }
         return Ok(Ok(vec![Case { scenario, scale: arguments.table, out }]));
     }
     if let Some(twice) =
@@ -177,6 +180,23 @@ fn cases(arguments: &Arguments) -> Result<std::result::Result<Vec<Case>, String>
         Ok(Case { scenario, scale, out: out.join(entries.to_string()) })
     };
     Ok(arguments.sizes.iter().map(of_size).collect())
+}
+
+/// Refuses more entries before the load than the stock table has room for: they are made before an alternative is at work. Says
+/// the way out.
+fn check_room(prefill: Prefill, table: Scale) -> std::result::Result<(), String> {
+    let max = table.stock().max;
+    if prefill.entries < max {
+        return Ok(());
+    }
+    let way_out = match Scale::TABLES.into_iter().find(|larger| *larger > prefill.entries) {
+        Some(larger) => format!("give --table {larger}, or fewer here"),
+        None => "give fewer: no --table has so many".to_owned(),
+    };
+    Err(format!(
+        "{} entries have no room below the max of {max} that --table {max} begins with; {way_out}",
+        prefill.entries
+    ))
 }
 
 fn one(arguments: &Arguments, case: Case, against: &[Alternative], stop: &AtomicBool) -> Result<Report> {
@@ -257,5 +277,18 @@ mod tests {
         assert_eq!(against("guard").unwrap().0, [Alternative::Guard]);
         assert_eq!(table("8192"), Ok(Scale::DEMO));
         assert!(table("8000").unwrap_err().contains("16384"));
+    }
+
+    #[test]
+    fn entries_before_the_load_need_a_higher_max() {
+        let check = |entries| check_room(Prefill { entries }, Scale::DEMO);
+        assert_eq!(check(8_191), Ok(()));
+        assert!(
+            check(8_192)
+                .unwrap_err()
+                .ends_with("of 8192 that --table 8192 begins with; give --table 16384, or fewer here")
+        );
+        assert!(check(1_048_576).unwrap_err().ends_with("; give --table 2097152, or fewer here"));
+        assert!(check(4_000_000).unwrap_err().ends_with("; give fewer: no --table has so many"));
     }
 }

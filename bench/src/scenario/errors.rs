@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use toml::de::{DeTable, DeValue};
+
 /// All that is wrong with a scenario: one or more problems, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errors(Vec<Problem>);
@@ -16,6 +18,13 @@ impl Errors {
     /// A problem with the file as a whole.
     pub(super) fn whole_file(file: &str, message: String) -> Self {
         Self(vec![Problem { file: file.to_owned(), position: None, key: String::new(), message }])
+    }
+
+    /// A problem with the value of one key, which the file may have, for what is to be done with it. `text`: of the file, where
+    /// it can be had.
+    pub(super) fn of_key(file: &str, text: Option<&str>, key: &str, message: String) -> Self {
+        let position = text.and_then(|text| Some(position(text, place(text, key)?)));
+        Self(vec![Problem { file: file.to_owned(), position, key: key.to_owned(), message }])
     }
 
     /// Each problem; never empty.
@@ -64,6 +73,21 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Where the value of a key stands that is in no list of tables.
+fn place(text: &str, key: &str) -> Option<usize> {
+    let mut table = DeTable::parse(text).ok()?.into_inner();
+    let mut at = None;
+    for name in key.split('.') {
+        let value = table.remove(name)?;
+        at = Some(value.span().start);
+        table = match value.into_inner() {
+            DeValue::Table(inner) => inner,
+            _ => DeTable::new(),
+        };
+    }
+    at
+}
+
 /// Line and column of the byte at `offset`; past the end means the end.
 pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let mut offset = offset.min(text.len());
@@ -78,6 +102,23 @@ pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_found_however_it_is_written() {
+        let told =
+            |text: Option<&str>| Errors::of_key("a.toml", text, "table.entries", "too many".to_owned()).to_string();
+        for (text, at) in [
+            ("# first\n[table]\nentries = 5\n", "3:11:"),
+            ("seed = 1\ntable.entries = 5\n", "2:17:"),
+            ("table = { entries = 5 }\n", "1:21:"),
+        ] {
+            assert_eq!(told(Some(text)), format!("a.toml:{at} table.entries: too many"));
+        }
+        // What was a pipe cannot be read twice.
+        for text in [None, Some(""), Some("table = 5")] {
+            assert_eq!(told(text), "a.toml: table.entries: too many");
+        }
+    }
 
     #[test]
     fn a_position_counts_lines_and_characters_from_one() {

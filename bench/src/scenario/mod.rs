@@ -21,7 +21,7 @@ mod keys;
 mod parse;
 mod reader;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -149,6 +149,13 @@ impl Scenario {
     /// A scenario that comes with the program, or else that in a file.
     pub fn find(name_or_file: &str) -> Result<Self, Errors> {
         Self::built_in(name_or_file).unwrap_or_else(|| Self::load(Path::new(name_or_file)))
+    }
+
+    /// What to say where the scenario of [`Scenario::find`] is right, and the value of one of its keys is not for what is to be
+    /// done with it. `message`: what is wrong and the way out.
+    pub fn refuse(name_or_file: &str, key: &str, message: String) -> Errors {
+        let text = built_in::text(name_or_file).map(str::to_owned).or_else(|| fs::read_to_string(name_or_file).ok());
+        Errors::of_key(name_or_file, text.as_deref(), key, message)
     }
 
     /// Programs that have to be installed for it.

@@ -26,7 +26,7 @@ fn every_scenario_that_comes_with_the_program_is_valid_and_has_its_files_name() 
         assert!(open < 100_000, "{name} keeps {open} connections open");
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
-    assert_eq!(std::fs::read_dir(folder).unwrap().count(), names().count());
+    assert_eq!(fs::read_dir(folder).unwrap().count(), names().count());
 }
 
 #[test]
@@ -265,12 +265,12 @@ fn a_file_that_is_not_there_is_told_with_what_comes_with_the_program() {
 #[test]
 fn the_table_in_the_documentation_is_the_one_of_the_parser() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/bench.md");
-    let text = std::fs::read_to_string(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once("<!-- keys -->\n").unwrap();
     let (table, after) = rest.split_once("<!-- end of keys -->").unwrap();
     if std::env::var("GOLDEN").is_ok_and(|golden| golden == "write") {
         let text = format!("{before}<!-- keys -->\n{}<!-- end of keys -->{after}", reference());
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
     } else {
         assert_eq!(table, reference(), "docs/bench.md is not up to date: run this test with GOLDEN=write");
     }
