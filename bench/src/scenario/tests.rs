@@ -30,6 +30,19 @@ fn every_scenario_that_comes_with_the_program_is_valid_and_has_its_files_name() 
 }
 
 #[test]
+fn every_scenario_of_the_documentation_is_valid() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let scenarios: Vec<_> =
+        files.filter(|file| file.extension().is_some_and(|extension| extension == "toml")).collect();
+    assert!(!scenarios.is_empty());
+    for file in scenarios {
+        let scenario = Scenario::find(file.to_str().unwrap()).unwrap();
+        assert!(!scenario.about.is_empty(), "{}", file.display());
+    }
+}
+
+#[test]
 fn what_is_not_said_is_the_default() {
     let scenario = Scenario::parse("dir/quiet.toml", "duration = \"10s\"\n[[load]]\nkind = \"tcp\"\nrate = 5").unwrap();
     assert_eq!((&*scenario.name, scenario.seed, scenario.duration), ("quiet", 1, Duration::from_secs(10)));
