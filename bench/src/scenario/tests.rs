@@ -32,7 +32,7 @@ fn every_scenario_that_comes_with_the_program_is_valid_and_has_its_files_name() 
 #[test]
 fn every_scenario_of_the_documentation_is_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/benchmarks");
-    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
     let scenarios: Vec<_> =
         files.filter(|file| file.extension().is_some_and(|extension| extension == "toml")).collect();
     assert!(!scenarios.is_empty());
