@@ -185,7 +185,19 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
     for plot in plots {
         let _ = write!(text, "![{}]({})\n\n", plot.title, plot.name);
     }
-    text.push_str("## Resizes of the hash table, and whose doing\n\nIn the observed run of each.\n\n");
+    text.push_str(
+        "## Resizes of the hash table, and whose doing\n\nIn the first round, as the guard tells (the last 16):\n\n",
+    );
+    for entry in &report.alternatives {
+        let told = entry.runs.first().and_then(|run| run.stalls.as_ref());
+        for stall in told.into_iter().flatten().map(stall) {
+            let _ = writeln!(text, "- {}: {stall}", entry.alternative);
+        }
+        if told.is_some_and(Vec::is_empty) {
+            let _ = writeln!(text, "- {}: none", entry.alternative);
+        }
+    }
+    text.push_str("\nIn the observed run of each:\n\n");
     for entry in &report.alternatives {
         for stall in entry.observed.iter().flat_map(|observed| &observed.resizes).map(stall) {
             let _ = writeln!(text, "- {}: {stall}", entry.alternative);

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::alternative::Alternative;
 use super::facts::{Facts, STALL_LIMIT_US, Served, is_less};
 use super::figure::{Spread, Unit};
+use crate::table::grouped;
 
 /// connect p99 is as good as the yardstick's up to this many percent of it.
 const LATENCY_PERCENT: u64 = 110;
@@ -47,7 +48,7 @@ pub(super) fn all(facts: &[Facts<'_>]) -> Vec<Verdict> {
     let (guard, ample, ceiling) = (of(Alternative::Guard), of(Alternative::Ample), of(Alternative::StaticCeiling));
     let mut all = vec![drops_nothing(guard, ample)];
     let others = facts.iter().filter(|one| !matches!(one.alternative, Alternative::Guard | Alternative::Ample));
-    all.extend(others.map(|other| drops(other, guard)));
+    all.extend(others.map(|other| drops(other, guard, ample)));
     all.push(latency(guard, ample));
     all.extend(good_clients(&MADE, guard, ample));
     all.extend(good_clients(&ANSWERED, guard, ample));
@@ -122,17 +123,18 @@ fn drops_nothing(guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdic
     }
 }
 
-fn drops(other: &Facts<'_>, guard: Option<&Facts<'_>>) -> Verdict {
+fn drops(other: &Facts<'_>, guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdict {
     let key = "drops-more-than-guard";
     let statement = format!("{} drops more new flows than guard (its, guard's)", other.alternative);
     let both = || -> Result<_, String> {
         other.check()?;
-        Ok((figure(other, "dropped")?, figure(of_guard(guard)?, "dropped")?))
+        let guard = of_guard(guard)?;
+        Ok((figure(other, "dropped")?, figure(guard, "dropped")?, guard.check_made_as_many(ample)))
     };
     match both() {
-        Ok((its, ours)) => {
+        Ok((its, ours, made)) => {
             let more = its.lowest > ours.highest;
-            Verdict::judged(key, statement, Unit::Count, more, (its.median, ours.median))
+            Verdict::judged(key, statement, Unit::Count, more, (its.median, ours.median)).judged_if(made)
         }
         Err(why) => Verdict::open(key, statement, Unit::Count, &why),
     }
@@ -213,11 +215,22 @@ fn good_clients(good: &Good, guard: Option<&Facts<'_>>, ample: Option<&Facts<'_>
     // By the yardstick's: what the guard's clients wanted may be none because all of them were cut off before.
     let wanting = (good.of)(ample).iter().zip((good.of)(guard)).filter(|(ample, _)| ample.wanted.highest > 0);
     let judge = |(ample, ours): (&Served<'_>, &Served<'_>)| {
-        let kept = !is_less(ours.got.median, ample.got.median) && ample.got.median > 0;
-        Verdict::judged(key, statement(ours.load), Unit::Count, kept, (ours.got.median, ample.got.median))
+        let kept = !is_less(ours.got.median, ample.got.median);
+        let (statement, figures) = (statement(ours.load), (ours.got.median, ample.got.median));
+        Verdict::judged(key, statement, Unit::Count, kept, figures).judged_if(was_served(ample))
     };
     let verdicts: Vec<Verdict> = wanting.map(judge).collect();
     if verdicts.is_empty() { open(good.none) } else { verdicts }
+}
+
+/// A load that gets little even where the table has room for all is held up by something else, and says nothing of the table.
+fn was_served(ample: &Served<'_>) -> Result<(), String> {
+    let Served { load, wanted, got } = ample;
+    if is_less(got.median, wanted.median) {
+        let (got, wanted) = (grouped(got.median), grouped(wanted.median));
+        return Err(format!("the yardstick itself served {load} {got} of {wanted}"));
+    }
+    Ok(())
 }
 
 fn memory(guard: Option<&Facts<'_>>, ceiling: Option<&Facts<'_>>, ample: Option<&Facts<'_>>) -> Verdict {
@@ -225,7 +238,8 @@ fn memory(guard: Option<&Facts<'_>>, ceiling: Option<&Facts<'_>>, ample: Option<
     let statement = "guard's table takes at most half of static-ceiling's memory, mean over time (its, the other's)";
     let both = || -> Result<_, String> {
         let (guard, ceiling) = (of_guard(guard)?, column(ceiling, "static-ceiling")?);
-        let made = guard.check_made_as_many(Some(ceiling)).and_then(|()| guard.check_made_as_many(ample));
+        let of_ample = ample.map_or(Ok(()), |ample| guard.check_made_as_many(Some(ample)));
+        let made = guard.check_made_as_many(Some(ceiling)).and(of_ample);
         Ok((figure(guard, of)?.median, figure(ceiling, of)?.median, made))
     };
     match both() {
@@ -241,7 +255,7 @@ fn stall(guard: Option<&Facts<'_>>) -> Verdict {
     let (key, limit) = ("stall", STALL_LIMIT_US);
     let statement =
         "no resize of guard's doing, at its start neither, takes longer than max-stall (the longest, the limit)";
-    match of_guard(guard).and_then(|guard| guard.stall_us.map_err(str::to_owned)) {
+    match of_guard(guard).and_then(|guard| guard.stall_us.clone()) {
         Ok(longest) if longest > limit && longest.saturating_sub(GRACE_US) <= limit => {
             let why = format!(
                 "the longest resize took {}, of which up to {} hold nothing up; the limit is {}",
@@ -257,189 +271,4 @@ fn stall(guard: Option<&Facts<'_>>) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    type Column = (Alternative, BTreeMap<String, Spread>, u64);
-
-    fn spread(value: u64) -> Spread {
-        Spread { median: value, lowest: value, highest: value }
-    }
-
-    fn column(alternative: Alternative, dropped: u64, p99: u64, memory: u64, good: u64) -> Column {
-        let figures = [("dropped", dropped), ("connect_p99_us", p99), ("memory_mean_bytes", memory), ("made", good)];
-        (alternative, figures.into_iter().map(|(key, value)| (key.to_owned(), spread(value))).collect(), good)
-    }
-
-    fn served(load: &str, got: u64) -> Served<'_> {
-        Served { load, wanted: spread(1_000), got: spread(got) }
-    }
-
-    fn facts((alternative, figures, good): &Column, stall_us: u64) -> Facts<'_> {
-        Facts {
-            alternative: *alternative,
-            figures,
-            rounds: (3, 3),
-            started: Some(spread(100)),
-            good: vec![served("good", *good)],
-            established: vec![served("held", *good)],
-            flood: Some(Ok(())),
-            stall_us: Ok(stall_us),
-        }
-    }
-
-    fn judge(columns: &[Column], stall_us: u64) -> Vec<Verdict> {
-        all(&columns.iter().map(|column| facts(column, stall_us)).collect::<Vec<_>>())
-    }
-
-    fn answers(verdicts: &[Verdict], key: &str) -> Vec<Answer> {
-        verdicts.iter().filter(|one| one.key == key).map(|one| one.answer).collect()
-    }
-
-    const KEYS: [&str; 7] = [
-        "guard-drops-nothing",
-        "drops-more-than-guard",
-        "connect-p99",
-        "good-clients",
-        "established",
-        "memory",
-        "stall",
-    ];
-
-    #[test]
-    fn each_promise_is_kept_up_to_its_limit_and_broken_beyond() {
-        let ample = column(Alternative::Ample, 0, 1_000, 9_000, 100);
-        let rivals = [column(Alternative::Stock, 1, 9, 9, 9), column(Alternative::StaticCeiling, 0, 9, 2_000, 9)];
-        let with = |guard: Column, stall| {
-            let columns = [[ample.clone(), guard].as_slice(), &rivals].concat();
-            judge(&columns, stall)
-        };
-        let kept = with(column(Alternative::Guard, 0, 1_100, 1_000, 95), 20_000);
-        for key in ["guard-drops-nothing", "connect-p99", "good-clients", "established", "memory", "stall"] {
-            assert_eq!(answers(&kept, key), [Answer::Yes], "{key}");
-        }
-        // static-ceiling drops no more than the guard.
-        assert_eq!(answers(&kept, "drops-more-than-guard"), [Answer::Yes, Answer::No]);
-        let broken = with(column(Alternative::Guard, 1, 1_101, 1_001, 94), 50_001);
-        assert!(broken.iter().all(|one| one.answer == Answer::No), "{broken:?}");
-        // It may have waited for nothing but RCU.
-        let between = with(column(Alternative::Guard, 0, 1_100, 1_000, 95), 50_000);
-        assert_eq!(answers(&between, "stall"), [Answer::NotMeasured]);
-        assert!(kept.iter().chain(&broken).all(|one| one.figure.is_some() && one.against.is_some()));
-    }
-
-    #[test]
-    fn what_has_no_figures_is_not_judged_and_says_why() {
-        let nothing = judge(&[column(Alternative::Stock, 1, 9, 9, 9)], 0);
-        assert!(nothing.iter().all(|one| one.answer == Answer::NotMeasured && one.why.is_some()), "{nothing:?}");
-        assert_eq!(KEYS.map(|key| answers(&nothing, key).len()), [1; 7]);
-
-        let (guard, full) = (column(Alternative::Guard, 0, 9, 9, 9), column(Alternative::Ample, 3, 9, 9, 9));
-        let full = judge(&[full, guard.clone()], 0);
-        for key in ["connect-p99", "good-clients", "established"] {
-            assert_eq!(answers(&full, key), [Answer::NotMeasured], "a yardstick that was full is none");
-        }
-    }
-
-    /// Of ample, static-ceiling and guard, all of whose promises are kept, once `change` was done to the facts.
-    fn changed(change: impl FnOnce(&mut [Facts<'_>])) -> Vec<Verdict> {
-        let columns = [
-            column(Alternative::Ample, 0, 1_000, 9_000, 100),
-            column(Alternative::StaticCeiling, 1, 1_000, 2_000, 100),
-            column(Alternative::Guard, 0, 1_000, 1_000, 100),
-        ];
-        let mut facts: Vec<_> = columns.iter().map(|column| facts(column, 0)).collect();
-        assert!(all(&facts).iter().all(|one| one.answer == Answer::Yes));
-        change(&mut facts);
-        all(&facts)
-    }
-
-    fn open(verdicts: &[Verdict], why: &str) -> Vec<&'static str> {
-        let open = verdicts.iter().filter(|one| one.answer == Answer::NotMeasured);
-        open.inspect(|one| assert_eq!(one.why.as_deref(), Some(why))).map(|one| one.key).collect()
-    }
-
-    #[test]
-    fn a_column_that_lacks_rounds_or_a_load_is_not_judged() {
-        let died = changed(|facts| facts[2].rounds = (1, 3));
-        assert_eq!(open(&died, "guard ran in 1 of 3 rounds"), KEYS);
-        let died = changed(|facts| facts[0].rounds = (2, 3));
-        assert_eq!(open(&died, "ample ran in 2 of 3 rounds"), ["connect-p99", "good-clients", "established"]);
-        let died = changed(|facts| facts[1].rounds = (2, 3));
-        assert_eq!(open(&died, "static-ceiling ran in 2 of 3 rounds"), ["drops-more-than-guard", "memory"]);
-        let idle = changed(|facts| facts[2].started = Some(spread(0)));
-        assert_eq!(open(&idle, "the load beside guard started nothing"), KEYS);
-    }
-
-    #[test]
-    fn a_flood_is_judged_where_it_was_one() {
-        let quiet = changed(|facts| facts.iter_mut().for_each(|one| one.flood = None));
-        assert_eq!(open(&quiet, NO_FLOOD), ["good-clients", "established"]);
-        for column in [0, 2] {
-            let unsent = changed(|facts| facts[column].flood = Some(Err("no flood".to_owned())));
-            assert_eq!(open(&unsent, "no flood"), ["good-clients", "established"]);
-        }
-    }
-
-    #[test]
-    fn a_yes_needs_as_many_connections_as_the_others_and_a_no_does_not() {
-        let with = |p99: u64, memory: u64, made: u64| {
-            let columns = [
-                column(Alternative::Ample, 0, 1_000, 9_000, 1_000),
-                column(Alternative::StaticCeiling, 1, 1_000, 2_000, 1_000),
-                column(Alternative::Guard, 0, p99, memory, made),
-            ];
-            let verdicts = judge(&columns, 0);
-            ["guard-drops-nothing", "connect-p99", "memory"].map(|key| {
-                let one = verdicts.iter().find(|one| one.key == key).unwrap();
-                (one.answer, one.why.clone())
-            })
-        };
-        assert!(with(1_000, 1_000, 950).iter().all(|(answer, _)| *answer == Answer::Yes));
-        for (answer, why) in with(1_000, 1_000, 949) {
-            assert_eq!((answer, why.as_deref()), (Answer::NotMeasured, Some("guard made 949 of 1,000")));
-        }
-        assert_eq!(with(1_101, 1_001, 949).map(|(answer, _)| answer), [Answer::NotMeasured, Answer::No, Answer::No]);
-    }
-
-    #[test]
-    fn a_stall_that_nobody_saw_is_not_judged() {
-        let unseen = changed(|facts| facts[2].stall_us = Err("nothing saw it"));
-        assert_eq!(open(&unseen, "nothing saw it"), ["stall"]);
-    }
-
-    #[test]
-    fn new_clients_and_those_that_ask_again_are_judged_apart() {
-        let judge = |answered: &[(usize, u64)]| {
-            let verdicts = changed(|facts| {
-                for column in [0, 2] {
-                    let of = answered.iter().filter(|(of, _)| *of == column);
-                    facts[column].established = of.map(|(_, answered)| served("held", *answered)).collect();
-                }
-            });
-            assert_eq!(answers(&verdicts, "good-clients"), [Answer::Yes]);
-            verdicts.into_iter().find(|one| one.key == "established").unwrap()
-        };
-        let (ample, guard) = (0, 2);
-        assert_eq!(judge(&[(ample, 1_000), (guard, 950)]).answer, Answer::Yes);
-        let less = judge(&[(ample, 1_000), (guard, 949)]);
-        assert_eq!((less.answer, less.figure, less.against), (Answer::No, Some(949), Some(1_000)));
-        let nobody = judge(&[]);
-        assert_eq!(nobody.answer, Answer::NotMeasured);
-        assert!(nobody.why.unwrap().contains("`every`"));
-    }
-
-    #[test]
-    fn a_load_counts_where_it_wants_something_on_the_yardstick_while_somebody_floods() {
-        let none = |load| Served { load, wanted: spread(0), got: spread(0) };
-        let before = changed(|facts| facts.iter_mut().for_each(|one| one.good = vec![none("good")]));
-        assert_eq!(open(&before, MADE.none), ["good-clients"]);
-        let one_of_two = changed(|facts| facts.iter_mut().for_each(|one| one.good.push(none("before the flood"))));
-        assert_eq!(answers(&one_of_two, "good-clients"), [Answer::Yes]);
-        // Whoever was cut off before the flood asks nothing more.
-        let cut_off = changed(|facts| facts[2].established = vec![none("held")]);
-        assert_eq!(answers(&cut_off, "established"), [Answer::No]);
-    }
-}
+mod tests;
