@@ -107,15 +107,13 @@ impl Series {
         changed.map(|(pair, &at_ms)| Resized { at_ms, from: pair[0], to: pair[1] }).collect()
     }
 
-    /// The mean of a column over time: each sample stands for the time since the one before.
-    pub fn mean_over_time(&self, column: &[u64]) -> Option<u64> {
-        let last = u128::from(*self.at_ms.last()?);
-        let before = std::iter::once(&0).chain(&self.at_ms);
-        let sum: u128 = before
-            .zip(&self.at_ms)
-            .zip(column)
-            .map(|((before, now), &value)| u128::from(now.saturating_sub(*before)) * u128::from(value))
-            .sum();
+    /// The mean of a column over the time until `end`: each sample stands for the time since the one before.
+    pub fn mean_until(&self, end: Duration, column: &[u64]) -> Option<u64> {
+        let end = u64::try_from(end.as_millis()).unwrap_or(u64::MAX);
+        let times = || self.at_ms.iter().map(|&at_ms| at_ms.min(end));
+        let last = u128::from(times().next_back()?);
+        let spans = std::iter::once(0).chain(times()).zip(times()).map(|(before, now)| now.saturating_sub(before));
+        let sum: u128 = spans.zip(column).map(|(span, &value)| u128::from(span) * u128::from(value)).sum();
         u64::try_from(sum.checked_div(last)?).ok()
     }
 }
@@ -125,10 +123,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn means_are_weighted_by_time() {
+    fn means_are_weighted_by_time_and_end_with_the_load() {
         let series = Series { at_ms: vec![100, 200, 1000], ..Series::default() };
-        assert_eq!(series.mean_over_time(&[10, 20, 100]), Some((100 * 10 + 100 * 20 + 800 * 100) / 1000));
-        assert_eq!(Series::default().mean_over_time(&[]), None);
+        let mean = |end| series.mean_until(Duration::from_millis(end), &[10, 20, 100]);
+        assert_eq!(mean(9_000), Some((100 * 10 + 100 * 20 + 800 * 100) / 1000));
+        assert_eq!(mean(400), Some((100 * 10 + 100 * 20 + 200 * 100) / 400));
+        assert_eq!(mean(150), Some((100 * 10 + 50 * 20) / 150));
+        assert_eq!(Series::default().mean_until(Duration::from_secs(1), &[]), None);
     }
 
     #[test]
