@@ -8,9 +8,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use crate::contest::{Better, FIGURES, Figure, Spread, VERSION};
+use crate::contest::{Better, FIGURES, Figure, Spread, VERSION, short_of_rounds};
 use crate::table::Table;
 
 /// What the user asks for.
@@ -31,6 +32,9 @@ struct Report {
     host: Host,
     scale: Scale,
     scenario: Value,
+    /// How many were asked for.
+    #[serde(default)]
+    rounds: u32,
     alternatives: Vec<Alternative>,
     not_run: Vec<NotRun>,
 }
@@ -38,6 +42,11 @@ struct Report {
 impl Report {
     fn could_not_run(&self, name: &str) -> bool {
         self.not_run.iter().any(|one| one.name == name)
+    }
+
+    /// That it ran in some rounds and not in all, in words.
+    fn short_of_rounds(&self, one: &Alternative) -> Option<String> {
+        short_of_rounds(&one.name, one.runs.len(), self.rounds)
     }
 }
 
@@ -59,6 +68,9 @@ struct Alternative {
     name: String,
     own: bool,
     figures: BTreeMap<String, Spread>,
+    /// One for each round that it ran in.
+    #[serde(default)]
+    runs: Vec<IgnoredAny>,
 }
 
 /// What could not run, in one of the rounds at least: its figures are those of the rounds before.
@@ -131,6 +143,11 @@ fn check_comparable(before: &Report, after: &Report) -> Result<()> {
 /// A table for each alternative that both have, and what became worse of this project's own.
 fn differences(before: &Report, after: &Report, tolerance: u32) -> (String, Vec<String>) {
     let mut text = String::new();
+    for (report, which) in [(before, "first"), (after, "second")] {
+        for short in report.alternatives.iter().filter_map(|one| report.short_of_rounds(one)) {
+            let _ = writeln!(text, "{short} in the {which} report\n");
+        }
+    }
     let mut regressions = not_run_any_more(before, after);
     let counted = before.host.counted == Some(true) && after.host.counted == Some(true);
     for old in &before.alternatives {
@@ -142,13 +159,16 @@ fn differences(before: &Report, after: &Report, tolerance: u32) -> (String, Vec<
             }
             continue;
         };
+        // With why it has been told already.
+        let cut_short = after.short_of_rounds(new).filter(|_| old.own && !after.could_not_run(&old.name));
+        regressions.extend(cut_short.filter(|_| before.short_of_rounds(old).is_none()));
         let mut table = Table::default();
         table.row(&old.name, ["before", "after", "difference", ""].map(str::to_owned).into_iter());
         for figure in &FIGURES {
             let (Some(was), now) = (old.figures.get(figure.key), new.figures.get(figure.key)) else { continue };
             let Some(now) = now else {
                 if old.own {
-                    regressions.push(format!("{}: {} is not measured any more", old.name, figure.words.trim()));
+                    regressions.push(format!("{}: {} is not measured any more", old.name, figure.name()));
                 }
                 continue;
             };
@@ -160,7 +180,7 @@ fn differences(before: &Report, after: &Report, tolerance: u32) -> (String, Vec<
                 Verdict::Worse => "worse",
             };
             if verdict == Verdict::Worse && old.own {
-                regressions.push(format!("{}: {}: {} → {}", old.name, figure.words.trim(), words[0], words[1]));
+                regressions.push(format!("{}: {}: {} → {}", old.name, figure.name(), words[0], words[1]));
             }
             let cells = words.into_iter().chain([difference(was.median, now.median), mark.to_owned()]);
             table.row(figure.words, cells);
@@ -233,6 +253,37 @@ mod tests {
             regressions(&before, &report("guard", 1, 8_999)),
             ["guard: connections made: 10,000 → 8,999", "guard: new flows dropped (a retry counts again): 0 → 1"]
         );
+    }
+
+    #[test]
+    fn a_regression_names_its_figure_without_the_row_above() {
+        let p99 = |value| report("guard", 0, value).replace("\"made\"", "\"chain_p99\"");
+        let told = regressions(&p99(3), &p99(9));
+        assert_eq!(told, ["guard: entries that their chains held before, p99: 3 → 9"]);
+    }
+
+    #[test]
+    fn one_that_was_cut_short_is_not_taken_as_whole() {
+        let ran = |name: &str, runs: &[u8]| {
+            let runs = format!("\"rounds\":3,\"alternatives\":[{{\"runs\":{runs:?},");
+            parse(&report(name, 0, 100).replace("\"alternatives\":[{", &runs)).unwrap()
+        };
+        let (whole, cut) = (ran("guard", &[1, 2, 3]), ran("guard", &[1]));
+        let (text, told) = differences(&whole, &cut, 10);
+        assert_eq!(told, ["guard ran in 1 of 3 rounds"]);
+        assert!(text.contains("guard ran in 1 of 3 rounds in the second report"), "{text}");
+        for after in [&whole, &cut] {
+            let (text, told) = differences(&cut, after, 10);
+            assert_eq!(told, [""; 0]);
+            assert!(text.contains("guard ran in 1 of 3 rounds in the first report"), "{text}");
+        }
+        let (text, told) = differences(&ran("stock", &[1, 2, 3]), &ran("stock", &[]), 10);
+        assert_eq!(told, [""; 0]);
+        assert!(text.contains("stock ran in 0 of 3 rounds in the second report"), "{text}");
+        // It failed, which says why.
+        let mut failed = cut;
+        failed.not_run = vec![NotRun { name: "guard".to_owned(), why: "it ended".to_owned() }];
+        assert_eq!(differences(&whole, &failed, 10).1, ["guard could not run: it ended"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The figures of loads, side by side: one column a load.
 
-use bench::load::{Failure, Outcome};
+use bench::load::{Failure, Outcome, UnderFlood};
 
 use crate::table::{Table, grouped, short};
 use crate::watch::Observed;
@@ -52,6 +52,23 @@ pub(crate) fn failures(table: &mut Table, outcomes: &[&Outcome]) {
             table.row(&format!("  {}", failure.words()), counts().map(grouped));
         }
     }
+}
+
+/// A figure of what was done under the flood.
+pub(crate) type Under = fn(&UnderFlood) -> u64;
+
+/// What was wanted under the flood and what came of it, in words; the second of a pair belongs to the first.
+const UNDER_FLOOD: [[(&str, Under); 2]; 2] = [
+    [("started under the flood", |counts| counts.started), ("  made of these", |counts| counts.made)],
+    [("further requests under the flood", |counts| counts.asked), ("  answered of these", |counts| counts.answered)],
+];
+
+/// The rows of what any of these wanted under the flood.
+pub(crate) fn under_flood<'a>(
+    counts: impl Iterator<Item = &'a UnderFlood> + Clone,
+) -> impl Iterator<Item = (&'static str, Under)> {
+    let wanted = move |[(_, wanted), _]: &[(&str, Under); 2]| counts.clone().any(|counts| wanted(counts) > 0);
+    UNDER_FLOOD.into_iter().filter(wanted).flatten()
 }
 
 /// What the kernel says.

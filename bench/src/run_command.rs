@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
-use bench::load::{Distribution, Outcome, UnderFlood};
+use bench::load::{Distribution, Outcome};
 use bench::scenario::{self, Progress, Scenario};
 
 use crate::figures;
@@ -62,9 +62,6 @@ pub(crate) fn head(scenario: &Scenario) -> String {
     format!("{name}{about}: {loads}, {} s, {}{before}, seed {seed}", duration.as_secs_f64(), shape.words())
 }
 
-/// A figure of what was done under the flood.
-type Under = fn(&UnderFlood) -> u64;
-
 /// A column a load and, where there are several, one for all; then what the kernel says.
 fn words(observed: &Observed<scenario::Outcome>) -> String {
     let scenario::Outcome { loads, all } = &observed.outcome;
@@ -89,15 +86,9 @@ fn words(observed: &Observed<scenario::Outcome>) -> String {
         row("  answered", &|outcome| outcome.answered);
     }
     let counts = || columns.iter().map(|(_, outcome)| outcome.under_flood.as_ref());
-    let mut under_flood = |wanted: (&str, Under), got: (&str, Under)| {
-        if counts().flatten().any(|counts| wanted.1(counts) > 0) {
-            for (name, of) in [wanted, got] {
-                table.row(name, counts().map(|counts| counts.map_or_else(|| "-".to_owned(), |one| grouped(of(one)))));
-            }
-        }
-    };
-    under_flood(("started under the flood", |counts| counts.started), ("  made of these", |counts| counts.made));
-    under_flood(("further requests under the flood", |counts| counts.asked), ("  answered", |counts| counts.answered));
+    for (name, of) in figures::under_flood(counts().flatten()) {
+        table.row(name, counts().map(|counts| counts.map_or_else(|| "-".to_owned(), |one| grouped(of(one)))));
+    }
     let mut latency = |name: &str, of: &dyn Fn(&Outcome) -> &Distribution| {
         for (which, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("longest", 1.0)] {
             let cell = |outcome: &Outcome| {
@@ -118,7 +109,7 @@ fn words(observed: &Observed<scenario::Outcome>) -> String {
 #[cfg(test)]
 mod tests {
     use bench::conntrack::{Drops, Settings};
-    use bench::load::Failure;
+    use bench::load::{Failure, UnderFlood};
     use bench::scenario::LoadOutcome;
 
     use super::*;

@@ -143,6 +143,12 @@ fn stock_drops_what_the_guard_and_a_large_table_hold_and_all_is_put_back() {
         "{markdown}"
     );
 
+    // Its own resize, as the verdict counts it.
+    let told = markdown.split("as the guard tells").nth(1).unwrap().split("In the observed run").next().unwrap();
+    assert!(told.contains("- guard: ") && told.contains("by the guard itself"), "{markdown}");
+    // The scenario's time is what things are counted over, whatever is still open at its end.
+    assert_eq!(figure(&report, "guard", "made_per_s"), figure(&report, "guard", "made") / 10);
+
     // A report against itself has no regression.
     let file = folder.path().join("out/report.json");
     let same = bench(&["compare", file.to_str().unwrap(), file.to_str().unwrap()]);

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use bench::load::{Outcome, Traffic, UnderFlood};
+use bench::load::{Outcome, Traffic};
 use bench::scenario::Scenario;
 
 use super::alternative::Alternative;
 use super::decision::Decision;
 use super::figure::Spread;
-use super::report::Entry;
+use super::report::{Entry, short_of_rounds};
 use super::run::{Run, Stall};
+use crate::figures::Under;
 use crate::scale::MAX_STALL_MS;
 use crate::table::grouped;
 
@@ -28,7 +29,7 @@ pub(super) struct Facts<'a> {
     pub alternative: Alternative,
     pub figures: &'a BTreeMap<String, Spread>,
     /// Rounds that it ran in, and that were asked for: one that failed once does not run again.
-    pub rounds: (u32, u32),
+    pub rounds: (usize, u32),
     /// Connections, flows and packets that its load started.
     pub started: Option<Spread>,
     /// Of each load that does not flood: what it started, and what of that was made. What a flood sends counts as made
@@ -60,7 +61,7 @@ impl<'a> Facts<'a> {
         for (index, load) in scenario.loads.iter().enumerate() {
             let outcomes = || entry.runs.iter().filter_map(move |run| Some(&run.outcome.loads.get(index)?.outcome));
             let all = |figure: fn(&Outcome) -> u64| Spread::of(outcomes().map(figure));
-            let under = |figure: fn(&UnderFlood) -> u64| {
+            let under = |figure: Under| {
                 Spread::of(outcomes().filter_map(move |outcome| outcome.under_flood.as_ref().map(figure)))
             };
             let served =
@@ -84,7 +85,7 @@ impl<'a> Facts<'a> {
         Self {
             alternative: entry.alternative,
             figures: &entry.figures,
-            rounds: (u32::try_from(entry.runs.len()).unwrap_or(u32::MAX), rounds),
+            rounds: (entry.runs.len(), rounds),
             started: Spread::of(entry.runs.iter().map(|run| run.outcome.all.started)),
             loads,
             good,
@@ -102,8 +103,8 @@ impl<'a> Facts<'a> {
     /// Why its figures say nothing, where they do not.
     pub fn check(&self) -> Result<(), String> {
         let (name, (ran, asked)) = (self.alternative, self.rounds);
-        if ran < asked {
-            return Err(format!("{name} ran in {ran} of {asked} rounds"));
+        if let Some(short) = short_of_rounds(&name.to_string(), ran, asked) {
+            return Err(short);
         }
         match self.started {
             Some(Spread { lowest: 1.., .. }) => Ok(()),
@@ -183,7 +184,7 @@ fn longest(stalls: impl Iterator<Item = Result<u64, String>>) -> Result<u64, Str
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bench::conntrack::Settings;
     use bench::scenario::{self, LoadOutcome};
 
@@ -235,7 +236,7 @@ mod tests {
     }
 
     /// One run of a scenario whose loads came to these.
-    fn entry(scenario: &Scenario, outcomes: &[Outcome]) -> Entry {
+    pub fn entry(scenario: &Scenario, outcomes: &[Outcome]) -> Entry {
         let loads = scenario.loads.iter().zip(outcomes);
         let loads = loads.map(|(load, outcome)| LoadOutcome { name: load.name.clone(), outcome: outcome.clone() });
         let settings = Settings { max: 2, buckets: 1 };

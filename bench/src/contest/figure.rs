@@ -39,7 +39,7 @@ pub(crate) enum Unit {
 pub(crate) struct Figure {
     /// Its key in report.json.
     pub key: &'static str,
-    /// In words.
+    /// In words, for a row of the table; indented where they only tell what of the row above.
     pub words: &'static str,
     pub unit: Unit,
     pub better: Better,
@@ -51,6 +51,15 @@ pub(crate) struct Figure {
 const COUNTED_NOISE: u64 = 50;
 
 impl Figure {
+    /// In words that need no row above: what is indented in the table belongs to the last one that is not.
+    pub fn name(&self) -> String {
+        let Some(own) = self.words.strip_prefix("  ") else { return self.words.to_owned() };
+        let above = FIGURES.iter().take_while(|figure| figure.key != self.key);
+        let head = above.filter(|figure| !figure.words.starts_with(' ')).last().map_or("", |figure| figure.words);
+        // A head's own share of them, as in `latency, p50`, is not theirs.
+        format!("{}, {own}", head.split_once(", ").map_or(head, |(all, _)| all))
+    }
+
     /// The same where the clock counts instructions.
     pub fn noise_where_counted(&self) -> u64 {
         let latency = self.key.starts_with("connect_") || self.key.starts_with("request_");
@@ -161,6 +170,18 @@ mod tests {
     #[test]
     fn keys_are_distinct() {
         assert_eq!(FIGURES.iter().map(|figure| figure.key).collect::<BTreeSet<_>>().len(), FIGURES.len());
+    }
+
+    #[test]
+    fn each_name_says_by_itself_which_figure_it_is() {
+        let name = |key: &str| FIGURES.iter().find(|figure| figure.key == key).unwrap().name();
+        assert_eq!(name("connect_p50_us"), "connect latency (if connected), p50");
+        assert_eq!(name("connect_p99_us"), "connect latency (if connected), p99");
+        assert_eq!(name("request_p99_us"), "request latency, p99");
+        assert_eq!(name("chain_p99"), "entries that their chains held before, p99");
+        assert_eq!(name("table_full"), "new flows dropped (a retry counts again), table full");
+        assert_eq!(name("memory_peak_bytes"), "memory of the table, at its peak");
+        assert_eq!(FIGURES.iter().map(Figure::name).collect::<BTreeSet<_>>().len(), FIGURES.len());
     }
 
     #[test]

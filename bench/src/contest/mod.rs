@@ -38,7 +38,7 @@ pub(crate) use self::figure::{Better, FIGURES, Figure, Spread};
 use self::here::{Place, Plan};
 use self::passes::Done;
 use self::report::Report;
-pub(crate) use self::report::VERSION;
+pub(crate) use self::report::{VERSION, short_of_rounds};
 use self::run::Terms;
 use self::sizes::Sizes;
 use crate::scale::Scale;

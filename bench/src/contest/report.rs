@@ -146,6 +146,17 @@ impl Report {
             not_run,
         })
     }
+
+    /// Of each alternative that ran in some rounds and not in all.
+    pub fn short_of_rounds(&self) -> impl Iterator<Item = String> {
+        let short = |entry: &Entry| short_of_rounds(&entry.alternative.to_string(), entry.runs.len(), self.rounds);
+        self.alternatives.iter().filter_map(short)
+    }
+}
+
+/// That it ran in fewer rounds than were asked for, in words; `None` where it ran in all.
+pub(crate) fn short_of_rounds(name: &str, ran: usize, asked: u32) -> Option<String> {
+    (ran < usize::try_from(asked).unwrap_or(usize::MAX)).then(|| format!("{name} ran in {ran} of {asked} rounds"))
 }
 
 /// The most new connections, flows and packets a second, as its loads plan them; closed loops plan nothing.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use bench::load::{Failure, Outcome, UnderFlood};
+use bench::load::{Failure, Outcome};
 
 use super::decision::Decision;
 use super::figure::{FIGURES, Figure, Spread, Unit, micros};
@@ -12,6 +12,7 @@ use super::observer::Observed;
 use super::plot::Plot;
 use super::report::{Entry, Report};
 use super::run::{Run, Stall};
+use crate::figures::{self, Under};
 use crate::run_command;
 use crate::table::{Table, grouped, short};
 
@@ -81,9 +82,6 @@ fn causes(columns: &[Vec<Outcome>]) -> Vec<(String, Vec<String>)> {
     all.into_iter().map(row).collect()
 }
 
-/// A figure of what was done under the flood.
-type Under = fn(&UnderFlood) -> u64;
-
 /// Of a scenario with several loads, what became of each: a flood's packets must not hide the connections beside it.
 fn rows_of_loads(report: &Report) -> Vec<(String, Vec<String>)> {
     let loads = &report.scenario.loads;
@@ -95,14 +93,13 @@ fn rows_of_loads(report: &Report) -> Vec<(String, Vec<String>)> {
         };
         (format!("{}: {words}", loads[index].name), report.alternatives.iter().map(cell).collect())
     };
-    let under_flood = |index: usize, wanted: (&str, Under), got: (&str, Under)| {
+    let under_flood = |index: usize| {
         let runs = report.alternatives.iter().flat_map(|entry| &entry.runs);
-        let mut counts = runs.filter_map(|run| run.outcome.loads.get(index)?.outcome.under_flood);
+        let counts = runs.filter_map(|run| run.outcome.loads.get(index)?.outcome.under_flood.as_ref());
         let row = |(words, of): (&str, Under)| {
-            row(index, words, Unit::Count, &|outcome| outcome.under_flood.as_ref().map(of))
+            row(index, words.trim_start(), Unit::Count, &|outcome| outcome.under_flood.as_ref().map(of))
         };
-        let shown = counts.any(|counts| wanted.1(&counts) > 0);
-        shown.then(|| [row(wanted), row(got)]).into_iter().flatten()
+        figures::under_flood(counts).map(row).collect::<Vec<_>>()
     };
     let rows = |index| {
         let all = [
@@ -113,11 +110,7 @@ fn rows_of_loads(report: &Report) -> Vec<(String, Vec<String>)> {
                 (outcome.connect.count() > 0).then(|| micros(outcome.connect.at(0.99)))
             }),
         ];
-        let new = ("started under the flood", (|counts| counts.started) as Under);
-        let new = under_flood(index, new, ("made of these", |counts| counts.made));
-        let held = ("further requests under the flood", (|counts| counts.asked) as Under);
-        let held = under_flood(index, held, ("answered of these", |counts| counts.answered));
-        all.into_iter().chain(new).chain(held).collect::<Vec<_>>()
+        all.into_iter().chain(under_flood(index)).collect::<Vec<_>>()
     };
     (0..count).flat_map(rows).collect()
 }
@@ -134,6 +127,9 @@ pub(super) fn table(report: &Report) -> String {
     text.push('\n');
     for one in &report.verdicts {
         let _ = writeln!(text, "{:<12}  {}: {}", one.answer.words(), one.statement, one.figures());
+    }
+    for line in report.short_of_rounds() {
+        let _ = writeln!(text, "{line}");
     }
     for one in &report.not_run {
         let _ = writeln!(text, "could not run: {}: {}", one.alternative, one.why);
@@ -163,6 +159,9 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
     for entry in &report.alternatives {
         let _ = writeln!(text, "- **{}**: {}", entry.alternative, entry.what);
     }
+    for line in report.short_of_rounds() {
+        let _ = writeln!(text, "- {line}");
+    }
     for one in &report.not_run {
         let _ = writeln!(text, "- **{}** could not run: {}", one.alternative, one.why.replace('\n', " "));
     }
@@ -178,7 +177,7 @@ pub(super) fn markdown(report: &Report, plots: &[Plot]) -> String {
                 Some(of) => format!("{} to {}", figure.unit.words(of.lowest), figure.unit.words(of.highest)),
                 None => "–".to_owned(),
             };
-            (figure.words.to_owned(), report.alternatives.iter().map(cell).collect())
+            (figure.name(), report.alternatives.iter().map(cell).collect())
         };
         let _ = write!(text, "## Lowest and highest of the rounds\n\n{}\n", pipes(report, spreads.map(cells)));
     }
@@ -252,7 +251,12 @@ fn pipes(report: &Report, rows: impl Iterator<Item = (String, Vec<String>)>) -> 
 
 #[cfg(test)]
 mod tests {
+    use bench::conntrack::Settings;
+    use bench::scenario::Scenario;
+
     use super::*;
+    use crate::contest::facts::tests::entry;
+    use crate::contest::report::{Host, ScaleNow};
 
     #[test]
     fn each_cause_that_came_anywhere_has_a_row_with_all_columns() {
@@ -268,5 +272,56 @@ mod tests {
         let expected = [row("  refused", ["0", "1,004", "–"]), row("  started too late", ["0", "0", "–"])];
         assert_eq!(causes(&columns), expected);
         assert!(causes(&[vec![outcome(&[])]]).is_empty());
+    }
+
+    fn report(change: impl FnOnce(&mut Entry)) -> Report {
+        let text = "duration = \"9s\"\n[[load]]\nkind = \"tcp\"\nrate = 1\n";
+        let scenario = Scenario::parse("test", text).unwrap();
+        let mut entry = entry(&scenario, &[Outcome::new().unwrap()]);
+        change(&mut entry);
+        let settings = Settings { max: 2, buckets: 1 };
+        Report {
+            version: 1,
+            bench: "",
+            host: Host { kernel: "6.12".to_owned(), cpus: 1, memory_bytes: 0, counted: true, here: false },
+            scale: ScaleNow {
+                factor: "1/32".to_owned(),
+                stock: settings,
+                ceilings: settings,
+                memory_limit_bytes: 0,
+                words: String::new(),
+            },
+            scenario,
+            rounds: 3,
+            alternatives: vec![entry],
+            verdicts: Vec::new(),
+            not_run: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_alternative_that_was_cut_short_is_named() {
+        let cut = report(|_| ());
+        assert!(table(&cut).contains("\nguard ran in 1 of 3 rounds\n"), "{}", table(&cut));
+        assert!(markdown(&cut, &[]).contains("\n- guard ran in 1 of 3 rounds\n"));
+        let whole = report(|entry| entry.runs = vec![entry.runs[0].clone(); 3]);
+        assert!(!table(&whole).contains("ran in") && !markdown(&whole, &[]).contains("ran in"));
+    }
+
+    #[test]
+    fn resizes_of_the_first_round_stand_beside_those_observed() {
+        let stall = Stall { at_ms: -20, took_us: 900, own: true, comm: "conntrack-guard".to_owned() };
+        let with = |stalls| markdown(&report(|entry| entry.runs[0].stalls = stalls), &[]);
+        let told = "tells (the last 16):\n\n";
+        let line = "- guard: 20.0 ms before the load: took 900 µs, by the guard itself\n\nIn the observed run";
+        assert!(with(Some(vec![stall])).contains(&format!("{told}{line}")));
+        assert!(with(Some(Vec::new())).contains(&format!("{told}- guard: none\n")));
+    }
+
+    #[test]
+    fn lowest_and_highest_say_by_themselves_what_they_are_of() {
+        let latency = Spread { median: 2_000, lowest: 1_000, highest: 3_000 };
+        let text = markdown(&report(|entry| entry.figures = [("connect_p99_us".to_owned(), latency)].into()), &[]);
+        assert!(text.contains("| connect latency (if connected), p99 | 1.00 ms to 3.00 ms |"), "{text}");
     }
 }
