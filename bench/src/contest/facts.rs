@@ -276,5 +276,8 @@ pub(super) mod tests {
         assert_eq!(ample.check_made_as_many(None), Ok(()));
         assert_eq!(lost.check_made_as_many(Some(&ample)).unwrap_err(), "good made 100 of 1,000 beside guard");
         assert_eq!(lost.flood, Some(Ok(())));
+        let none = entry(0);
+        let none = Facts::of(&none, &scenario, 1);
+        assert!(none.check_made_as_many(Some(&none)).unwrap_err().starts_with("no load but floods made anything"));
     }
 }

@@ -323,10 +323,17 @@ mod tests {
 
     #[test]
     fn one_that_fails_late_makes_the_others_no_slower() {
-        let series = Series { at_ms: vec![10_000, 18_000], memory_bytes: vec![7, 70], ..Series::default() };
+        let series = Series {
+            at_ms: vec![10_000, 18_000],
+            memory_bytes: vec![7, 70],
+            max: vec![5, 50],
+            buckets: vec![0, 0],
+            ..Series::default()
+        };
         let outcome = Outcome { made: 990, elapsed: Duration::from_secs(18), ..Outcome::new().unwrap() };
         let entries = Entries { objects: 0, object_bytes: 1 };
         let figures = figures(Duration::from_secs(10), &outcome, &series, &Told::default(), None, 0, entries).unwrap();
         assert_eq!((figures["made_per_s"], figures["memory_mean_bytes"]), (99, 7));
+        assert_eq!((figures["memory_allowed_mean_bytes"], figures["memory_peak_bytes"]), (5, 70));
     }
 }

@@ -151,6 +151,12 @@ fn each_load_is_held_against_itself_and_without_a_yardstick_against_what_it_star
 
     let alone = |made: u64| all(&[facts(&column(Alternative::Guard, 0, 9, 9, made), 0)]).swap_remove(0).answer;
     assert_eq!((alone(95), alone(94)), (Answer::Yes, Answer::NotMeasured));
+    // What the yardstick makes is possible, whatever static-ceiling does.
+    let ceiling_lost_too = changed(|facts| {
+        facts[1].loads = vec![served("good", 94)];
+        facts[2].loads = vec![served("good", 94)];
+    });
+    assert_eq!(open(&ceiling_lost_too, "good made 94 of 100 beside guard"), keys);
     let none = changed(|facts| facts.iter_mut().for_each(|one| one.loads = Vec::new()));
     assert_eq!(open(&none, "no load but floods made anything beside guard"), keys);
 }
