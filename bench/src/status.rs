@@ -70,6 +70,9 @@ pub(crate) enum Effect {
 pub(crate) struct Resize {
     pub at_ms: u64,
     pub took_us: u64,
+    pub from: Option<u64>,
+    pub to: Option<u64>,
+    pub error: Option<String>,
     pub own: bool,
     pub comm: String,
 }

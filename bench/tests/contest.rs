@@ -451,3 +451,49 @@ fn a_host_is_asked_for_and_is_afterwards_as_it_was_also_after_ctrl_c_and_a_kill(
     assert_eq!(next.status.code(), Some(2), "{next:?}");
     assert_eq!(now(), before);
 }
+
+/// A root folder whose bpftune says that it is at work, and is.
+fn root_of_bpftune(folder: &Path) -> PathBuf {
+    let root = folder.join("root");
+    for place in ["usr/sbin", "bin"] {
+        fs::create_dir_all(root.join(place)).unwrap();
+    }
+    // The guest's own is linked to nothing.
+    let (busybox, program) = (root.join("bin/busybox"), root.join("usr/sbin/bpftune"));
+    fs::copy("/run/guest/busybox", &busybox).unwrap();
+    fs::write(&program, "#!/bin/busybox sh\necho bpftune works\nexec /bin/busybox sleep 1000\n").unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    root
+}
+
+#[test]
+fn a_program_of_others_is_observed_too_and_a_guard_that_dies_then_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = root_of_bpftune(folder.path());
+    let program = Path::new(env!("CARGO_BIN_EXE_conntrack-guard-bench")).with_file_name("conntrack-guard");
+    let script = folder.path().join("guard");
+    let loaded = "[ $(cat /proc/sys/net/netfilter/nf_conntrack_count) -gt 5 ]";
+    let end = format!("for i in $(seq 3000); do if {loaded}; then kill -KILL $$; exit; fi; sleep 0.1; done");
+    // Only one that acts and is observed as well: not the one that only observes.
+    let lines = [
+        "#!/bin/sh".to_owned(),
+        "case \"$*\" in *--dry-run*) ;;".to_owned(),
+        format!("run*--record*) ({end}) & ;; esac"),
+        format!("exec {} \"$@\"\n", program.display()),
+    ];
+    fs::write(&script, lines.join("\n")).unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let (script, root) = (script.to_str().unwrap(), root.to_str().unwrap());
+    let words = ["--against", "bpftune,guard", "--guard", script, "--bpftune", root];
+    let output = contest(folder.path(), SHORT, &words);
+    // It ran; that nothing was seen of it is a failure all the same.
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = report(folder.path());
+    assert_eq!(report["not_run"], Value::Array(Vec::new()));
+    let [bpftune, guard] = report["alternatives"].as_array().unwrap().as_slice() else { panic!("{report}") };
+    assert!(bpftune["observed"]["inserts"].as_u64().is_some_and(|inserts| inserts > 30), "{bpftune}");
+    assert!(bpftune["figures"]["chain_longest"]["median"].is_u64(), "{bpftune}");
+    let why = guard["not_observed"].as_str().unwrap();
+    assert!(why.contains("the guard ended with signal: 9"), "{why}");
+    assert!(guard["figures"]["inserts"].is_null() && guard["figures"]["made"]["median"].is_u64(), "{guard}");
+}

@@ -17,7 +17,6 @@ use super::decision::Decision;
 use super::observer::{self, Observed};
 use super::run::Pass;
 use crate::guard::Guard;
-use crate::put_back::RunFolder;
 use crate::scale::Scale;
 use crate::status::Status;
 
@@ -51,7 +50,7 @@ pub(super) enum Beside {
     /// The other tuner.
     Bpftune(Bpftune),
     /// The daemon, the folder of its files and state, where the files are kept after its end, and whether it tells all it saw.
-    Guard { guard: Guard, files: RunFolder, kept: PathBuf, observed: bool },
+    Guard { guard: Guard, files: PathBuf, kept: PathBuf, observed: bool },
 }
 
 /// What an alternative did by itself during the load.
@@ -68,7 +67,7 @@ impl Beside {
         alternative: Alternative,
         scale: Scale,
         (pass, rounds): (Pass, u32),
-        places: &Places,
+        (places, folder): (&Places, &Path),
         stop: &AtomicBool,
     ) -> Result<Self> {
         for write in alternative.writes(scale, &read) {
@@ -78,7 +77,7 @@ impl Beside {
             Alternative::Cron => return Ok(Self::Cron(Cron::start((pass.before(), rounds), scale.ceilings().max)?)),
             Alternative::Guard => "enforce",
             Alternative::GuardAdvise => "advise",
-            Alternative::Bpftune => return Ok(Self::Bpftune(Bpftune::start(places.bpftune.as_deref(), stop)?)),
+            Alternative::Bpftune => return Ok(Self::Bpftune(Bpftune::start(places.bpftune.as_deref(), folder, stop)?)),
             Alternative::Ample
             | Alternative::Stock
             | Alternative::Static
@@ -86,19 +85,20 @@ impl Beside {
             | Alternative::KubeProxy { .. } => return Ok(Self::Nothing),
         };
         // In memory: a wait for a disk would be the alternative's.
-        let files = RunFolder::new()?;
-        let policy = files.path().join(POLICY);
+        let files = folder.join("guard");
+        fs::create_dir(&files).with_context(|| files.display().to_string())?;
+        let policy = files.join(POLICY);
         // Absolute: the guest's memory need not be the gateway's.
         let limit = format!("{}MiB", scale.memory_limit() >> 20);
         fs::write(&policy, scale.policy(mode, &limit)).with_context(|| policy.display().to_string())?;
         let mut arguments: Vec<OsString> =
-            vec!["--config".into(), policy.into(), "--state-dir".into(), files.path().into()];
+            vec!["--config".into(), policy.into(), "--state-dir".into(), files.clone().into()];
         let observed = pass == Pass::Observed;
         if observed {
-            arguments.extend(observer::arguments(files.path()));
+            arguments.extend(observer::arguments(&files));
         }
         let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
-        let guard = Guard::start_program(&places.guard, &arguments, files.path(), PATIENCE, LOOK, stop)?;
+        let guard = Guard::start_program(&places.guard, &arguments, &files, PATIENCE, LOOK, stop)?;
         guard.check_that_it_measures()?;
         let kept = match pass {
             Pass::Round(round) => format!("{alternative}-{round}"),
@@ -123,7 +123,7 @@ impl Beside {
             Self::Cron(cron) => Ok(Told { decisions: cron.decisions(), status: None }),
             Self::Guard { guard, files, .. } => {
                 let text = guard.status_text()?;
-                let file = files.path().join(STATUS);
+                let file = files.join(STATUS);
                 fs::write(&file, &text).with_context(|| file.display().to_string())?;
                 let status: Status = Guard::read(&text)?;
                 Ok(Told { decisions: Decision::of_guard(&status), status: Some(status) })
@@ -143,7 +143,7 @@ impl Beside {
                 keep(&files, &kept)?;
                 let ended = ended?;
                 ensure!(ended.success(), "the guard ended with {ended}");
-                observed.then(|| observer::read(files.path(), Some(pid))).transpose()
+                observed.then(|| observer::read(&files, Some(pid))).transpose()
             }
         }
     }
@@ -174,10 +174,10 @@ impl Beside {
 }
 
 /// Copies what a guard leaves out of its folder in memory. It may have come to none of it.
-fn keep(files: &RunFolder, kept: &Path) -> Result<()> {
+fn keep(files: &Path, kept: &Path) -> Result<()> {
     fs::create_dir_all(kept).with_context(|| kept.display().to_string())?;
     for name in [POLICY, STATUS, LOG] {
-        let (from, to) = (files.path().join(name), kept.join(name));
+        let (from, to) = (files.join(name), kept.join(name));
         if from.exists() {
             fs::copy(&from, &to).with_context(|| format!("{} to {}", from.display(), to.display()))?;
         }

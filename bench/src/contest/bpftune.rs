@@ -1,7 +1,7 @@
 //! Oracle's bpftune in a root folder of its own, with its own libraries.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::memory::{self, Usage};
-use crate::put_back::{RunFolder, run_name};
+use crate::put_back::run_name;
 
 /// Makes the root a system for one process: what it mounts is gone with it. The first word is the root.
 const ENTER: &str = "mount --rbind /proc \"$1/proc\" && mount --rbind /sys \"$1/sys\" && mount --rbind /dev \"$1/dev\" && \
@@ -33,12 +33,12 @@ const TAIL: usize = 6;
 /// Running, until it is stopped or dropped.
 pub(super) struct Bpftune {
     process: Child,
-    folder: RunFolder,
+    log: PathBuf,
 }
 
 impl Bpftune {
-    /// Starts it and waits until its tuners are at work.
-    pub fn start(root: Option<&Path>, stop: &AtomicBool) -> Result<Self> {
+    /// Starts it and waits until its tuners are at work; `folder` gets its log.
+    pub fn start(root: Option<&Path>, folder: &Path, stop: &AtomicBool) -> Result<Self> {
         let root = root.filter(|root| root.join("usr/sbin/bpftune").is_file());
         let root = root.context("there is no bpftune: `cargo xtask bench churn` fetches it, or says why it cannot")?;
         // The last is where it keeps its cgroup.
@@ -46,8 +46,8 @@ impl Bpftune {
             let folder = root.join(name);
             fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
-        let folder = RunFolder::new()?;
-        let log = File::create(folder.path().join("log"))?;
+        let path = folder.join("bpftune.log");
+        let log = File::create(&path).with_context(|| path.display().to_string())?;
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "sh", "-c", ENTER, "sh"])
@@ -57,7 +57,7 @@ impl Bpftune {
             .stderr(log);
         processes::mark(&mut command, &run_name(process::id()));
         let process = command.spawn().context("cannot start unshare, of the package util-linux")?;
-        let mut bpftune = Self { process, folder };
+        let mut bpftune = Self { process, log: path };
         bpftune.wait(stop)?;
         Ok(bpftune)
     }
@@ -128,7 +128,7 @@ impl Bpftune {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     fn tail(&self) -> String {

@@ -179,10 +179,11 @@ impl Plan<'_> {
             text,
             "- makes network namespaces, links, addresses of 198.18.0.0/15 or 2001:2::/48 and an nftables table, all called \
              cgb…;\n\
-             - runs {}, and what it is compared with;\n\
-             - loads eBPF programs into the kernel (conntrack-guard's, which count beside each alternative); kernel modules that these load stay, but for ip_vs.\n\
+             - runs {}, and what it is compared with; modules of the kernel that these load stay, but for ip_vs;\n\
+             - loads eBPF programs: conntrack-guard's, which count beside each alternative{}.\n\
              All else is put back at its end, after Ctrl-C, and after a kill by the next run.",
-            programs.join(", ")
+            programs.join(", "),
+            if against.contains(&Alternative::Bpftune) { ", and bpftune's" } else { "" }
         );
         text
     }

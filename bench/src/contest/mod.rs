@@ -60,8 +60,8 @@ pub(crate) struct Arguments {
     /// for an older version), cron, bpftune, guard, guard-advise [default: all]
     #[arg(long, value_name = "LIST", value_parser = against)]
     against: Option<Against>,
-    /// How often each alternative runs; the order is rotated. Once more, afterwards, beside a guard that only counts: what
-    /// the kernel tells nobody
+    /// How often each alternative runs; the order is rotated. After these each runs once more, beside a guard that only
+    /// counts what no file of the kernel's tells
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Entries of the stock table; every other size, and the memory, follow at the same scale
@@ -148,7 +148,7 @@ pub(crate) fn run(arguments: &Arguments, stop: &AtomicBool) -> Result<ExitCode> 
     }
     let run = || cases.into_iter().map(|case| one(arguments, case, against, stop)).collect::<Result<Vec<_>>>();
     let Some(reports) = arguments.place.enter(&plan, stop, run)? else { return Ok(ExitCode::FAILURE) };
-    let whole = reports.iter().all(|report| report.not_run.is_empty());
+    let whole = reports.iter().all(Report::is_whole);
     if !arguments.sizes.is_empty() {
         compare_sizes(arguments, &Sizes::new(&reports))?;
     }

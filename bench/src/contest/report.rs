@@ -96,12 +96,17 @@ pub(super) struct NotRun {
 }
 
 impl Entry {
-    fn new(alternative: Alternative, runs: Vec<Run>, observed: Option<&Result<Observed, String>>) -> Self {
+    fn new(
+        alternative: Alternative,
+        runs: Vec<Run>,
+        observed: Option<&Result<Observed, String>>,
+        failed: Option<&str>,
+    ) -> Self {
         let mut all: Vec<Figures> = runs.iter().map(|run| run.figures.clone()).collect();
         let (observed, not_observed) = match observed {
             Some(Ok(observed)) => (Some(observed.clone()), None),
             Some(Err(why)) => (None, Some(why.clone())),
-            None => (None, Some(STOPPED.to_owned())),
+            None => (None, Some(failed.unwrap_or(STOPPED).to_owned())),
         };
         all.extend(observed.as_ref().map(Observed::figures));
         let figures = Spread::of_all(&all.iter().collect::<Vec<_>>());
@@ -111,6 +116,11 @@ impl Entry {
 }
 
 impl Report {
+    /// Whether all that was asked for ran and was observed.
+    pub fn is_whole(&self) -> bool {
+        self.not_run.is_empty() && self.alternatives.iter().all(|entry| entry.observed.is_some())
+    }
+
     /// Puts the runs in the order of `against`.
     pub fn new(terms: &Terms<'_>, against: &[Alternative], done: &Done) -> anyhow::Result<Self> {
         let (mut alternatives, mut not_run) = (Vec::new(), done.failed.clone());
@@ -119,7 +129,8 @@ impl Report {
                 done.runs.iter().filter(|(of, _)| *of == alternative).map(|(_, run)| run.clone()).collect();
             if !runs.is_empty() {
                 let observed = done.observed.iter().find(|(of, _)| *of == alternative).map(|(_, observed)| observed);
-                alternatives.push(Entry::new(alternative, runs, observed));
+                let failed = not_run.iter().find(|one| one.alternative == alternative).map(|one| one.why.as_str());
+                alternatives.push(Entry::new(alternative, runs, observed, failed));
             } else if !not_run.iter().any(|one| one.alternative == alternative) {
                 not_run.push(NotRun { alternative, why: STOPPED.to_owned() });
             }

@@ -21,6 +21,7 @@ use super::observer::{Observed, Observer};
 use super::series::{Origin, Resized, Series};
 use crate::memory::{Entries, Usage};
 use crate::prefill::Prefill;
+use crate::put_back::RunFolder;
 use crate::scale::Scale;
 use crate::status::{Resize, Status};
 use crate::sysctls::Sysctls;
@@ -32,6 +33,8 @@ const SAMPLE: Duration = Duration::from_millis(200);
 const SAMPLES: u32 = 1_200;
 /// How often a line of progress is printed.
 const LINE: Duration = Duration::from_secs(5);
+
+const OBSERVER: &str = "the guard that observes";
 
 /// What all runs have in common.
 pub(super) struct Terms<'a> {
@@ -83,6 +86,11 @@ pub(super) struct Stall {
     /// When it was done, milliseconds after the load's start; below 0 before it.
     pub at_ms: i64,
     pub took_us: u64,
+    /// Buckets before and after, those asked for where it failed; `null` where the kernel does not show them.
+    pub from: Option<u64>,
+    pub to: Option<u64>,
+    /// Why it failed.
+    pub error: Option<String>,
     /// Whether the guard asked for it, or else which program.
     pub own: bool,
     pub comm: String,
@@ -145,12 +153,17 @@ impl Terms<'_> {
         }
         // Whoever tunes finds them, as on a gateway that is in use.
         let prefill = Prefill::new(self.scenario.prefill.entries, self.stop)?;
+        // In memory: a wait for a disk would be the alternative's.
+        let folder = RunFolder::new()?;
         // The guard's own programs see everything already. Whoever else resizes the table at its start must be seen.
         let halted = match pass {
-            Pass::Observed if !alternative.is_own() => Some(Observer::start(&self.places, self.stop)?),
+            Pass::Observed if !alternative.is_own() => {
+                Some(Observer::start(&self.places, folder.path(), self.stop).context(OBSERVER)?)
+            }
             _ => None,
         };
-        let mut beside = Beside::start(alternative, self.scale, (pass, self.rounds), &self.places, self.stop)?;
+        let places = (&self.places, folder.path());
+        let mut beside = Beside::start(alternative, self.scale, (pass, self.rounds), places, self.stop)?;
         let Loaded { began, ended, series, outcome, busy, ran, at_start, at_end, usage, told } =
             match self.load((alternative, pass), &topology, &beside) {
                 Ok(loaded) => loaded,
@@ -161,7 +174,7 @@ impl Terms<'_> {
         prefill.remove()?;
         afresh::empty(self.stop)?;
         let observed = match (beside.stop()?, halted) {
-            (None, Some(halted)) => Some(halted.end(self.stop).context("the guard that observes")?),
+            (None, Some(halted)) => Some(halted.end(self.stop).context(OBSERVER)?),
             (own, _) => own,
         };
         let left = stock.changed()?;
@@ -250,6 +263,9 @@ fn stalls(status: &Status, began: i64) -> Vec<Stall> {
     let stall = |resize: &Resize| Stall {
         at_ms: i64::try_from(resize.at_ms).unwrap_or(i64::MAX).saturating_sub(began),
         took_us: resize.took_us,
+        from: resize.from,
+        to: resize.to,
+        error: resize.error.clone(),
         own: resize.own,
         comm: resize.comm.clone(),
     };

@@ -206,8 +206,17 @@ mod tests {
             stock: Settings { max: 1, buckets: 1 },
             alternative,
             figures: BTreeMap::from([(COST.to_owned(), spread)]),
-            stalls: (alternative == Alternative::Guard)
-                .then(|| vec![Stall { at_ms: -20, took_us: 900, own: true, comm: "conntrack-guard".to_owned() }]),
+            stalls: (alternative == Alternative::Guard).then(|| {
+                vec![Stall {
+                    at_ms: -20,
+                    took_us: 900,
+                    from: Some(512),
+                    to: Some(1_024),
+                    error: None,
+                    own: true,
+                    comm: String::new(),
+                }]
+            }),
             held: Vec::new(),
         }
     }
@@ -230,7 +239,9 @@ mod tests {
             text.lines().find(|line| line.contains("1,000 entries")).unwrap().split("  ").map(str::trim).collect();
         assert!(cells.contains(&"1,234") && cells.contains(&"–"), "{text}");
         assert!(
-            text.contains("- 10 entries, guard: 20.0 ms before the load: took 900 µs, by the guard itself"),
+            text.contains(
+                "- 10 entries, guard: 20.0 ms before the load: from 512 to 1,024 took 900 µs, by the guard itself"
+            ),
             "{text}"
         );
         assert!(text.contains("- 1,000 entries, guard could not run: no room"), "{text}");

@@ -234,7 +234,14 @@ fn when(at_ms: i64) -> String {
 /// A resize, with whose doing it was.
 pub(super) fn stall(stall: &Stall) -> String {
     let who = if stall.own { "the guard itself" } else { &stall.comm };
-    format!("{}: took {}, by {who}", when(stall.at_ms), short(Duration::from_micros(stall.took_us)))
+    let buckets = |buckets: Option<u64>| buckets.map_or_else(|| "?".to_owned(), grouped);
+    let (from, to) = (buckets(stall.from), buckets(stall.to));
+    let failed = stall.error.as_ref().map_or_else(String::new, |error| format!(", FAILED: {error}"));
+    format!(
+        "{}: from {from} to {to} took {}, by {who}{failed}",
+        when(stall.at_ms),
+        short(Duration::from_micros(stall.took_us))
+    )
 }
 
 /// A Markdown table with a column for each alternative.

@@ -33,8 +33,8 @@ pub struct Arguments {
     /// for an older version), cron, bpftune, guard, guard-advise [default: all]
     #[arg(long, value_name = "LIST")]
     against: Option<String>,
-    /// How often each alternative runs; the order is rotated. Once more, afterwards, beside a guard that only counts: what
-    /// the kernel tells nobody
+    /// How often each alternative runs; the order is rotated. After these each runs once more, beside a guard that only
+    /// counts what no file of the kernel's tells
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Entries of the stock table; every other size follows at the same scale
