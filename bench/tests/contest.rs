@@ -346,6 +346,12 @@ fn start_long(folder: &Path) -> Child {
     panic!("no connections");
 }
 
+/// What is loaded by the first of all contests brings settings of its own.
+fn first(folder: &Path) {
+    let output = contest(folder, SHORT, &["--against", "stock"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 #[test]
 fn a_program_that_hangs_does_not_hold_a_host_for_longer_than_was_told() {
     let folder = tempfile::tempdir().unwrap();
@@ -353,7 +359,7 @@ fn a_program_that_hangs_does_not_hold_a_host_for_longer_than_was_told() {
     // It neither answers nor ends when it is asked to, and neither does what asks it for its state.
     fs::write(&script, "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1000; done\n").unwrap();
     fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
-    assert!(contest(folder.path(), SHORT, &["--against", "stock"]).status.success());
+    first(folder.path());
     let now = || (settings(), traces(), having(&script));
     let before = now();
     let words = ["--here", "--yes", "--against", "guard", "--guard", script.to_str().unwrap()];
@@ -389,8 +395,7 @@ fn programs() -> Vec<String> {
 #[test]
 fn a_host_is_asked_for_and_is_afterwards_as_it_was_also_after_ctrl_c_and_a_kill() {
     let folder = tempfile::tempdir().unwrap();
-    // What is loaded by the first of all runs brings settings of its own.
-    assert!(contest(folder.path(), SHORT, &["--against", "stock"]).status.success());
+    first(folder.path());
     let now = || (settings(), traces(), programs());
     let before = now();
 

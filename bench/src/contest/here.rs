@@ -24,7 +24,7 @@ use super::limit;
 use crate::scale::Scale;
 use crate::sysctls::Sysctls;
 use crate::table::grouped;
-use crate::{NotHere, WrongUsage, afresh, ctnetlink};
+use crate::{NotHere, WrongUsage, afresh};
 
 /// `cargo xtask vm` sets it for what it runs in a guest.
 const GUEST: &str = "CONNTRACK_GUARD_OUT";
@@ -76,11 +76,9 @@ impl Place {
         let limit = Duration::from_secs(plan.seconds);
         // A guest ends by its own limit, and its clock may leap.
         let outcome = if self.here { limit::within(limit, stop, work) } else { work() };
-        // Of the load that was cut short.
-        let emptied = if outcome.is_err() { ctnetlink::flush() } else { Ok(()) };
         // Each run did so already, unless it could not.
         let back = found.put_back().context("cannot put the settings back").and_then(|()| journal.close());
-        first(first(outcome, emptied), back).map(Some)
+        first(outcome, back).map(Some)
     }
 
     /// Refuses a machine that is no guest, unless it is meant.

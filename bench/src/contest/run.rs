@@ -26,7 +26,7 @@ use crate::scale::Scale;
 use crate::status::{Resize, Status};
 use crate::sysctls::Sysctls;
 use crate::watch::{self, Sums};
-use crate::{afresh, memory};
+use crate::{afresh, ctnetlink, memory};
 
 /// How often both sides are read: more seldom where that made more samples than these.
 const SAMPLE: Duration = Duration::from_millis(200);
@@ -141,7 +141,9 @@ impl Terms<'_> {
     /// Runs one alternative and puts everything back, whatever came of it. `position`: the how manieth in its pass, from 1.
     pub fn run(&self, alternative: Alternative, pass: Pass, position: u32) -> Result<Seen> {
         let run = self.afresh(alternative, pass, position);
-        first(run, self.found.put_back().context("cannot put the settings back"))
+        // Of a load that was cut short.
+        let emptied = if run.is_err() { ctnetlink::flush() } else { Ok(()) };
+        first(first(run, emptied), self.found.put_back().context("cannot put the settings back"))
     }
 
     fn afresh(&self, alternative: Alternative, pass: Pass, position: u32) -> Result<Seen> {
