@@ -2,10 +2,8 @@
 
 use super::journal::{Entry, Journal};
 use super::settings::Settings;
-use crate::policy::Setting;
+use crate::policy::{Setting, has_headroom, headroom};
 
-/// Entries that a table is left free for, unless a tenth of max is less.
-const HEADROOM: u64 = 1024;
 /// A timeout put back makes the entries it is for stay longer, and with the same load there are that many times more of
 /// them. Beyond four times as long it takes hours until they are, which are not a restore's to foresee.
 const LONGEST_STRETCH: u64 = 4;
@@ -48,7 +46,7 @@ impl Room {
 
     /// What harm the timeouts found would do, if any.
     pub fn harm_of_timeouts(&self) -> Option<String> {
-        (!fits(self.grown, self.max)).then(|| {
+        (!has_headroom(self.grown, self.max)).then(|| {
             let Self { count, grown, max, .. } = self;
             format!("{count} entries may become {grown} with the timeouts found, and nf_conntrack_max is {max}")
         })
@@ -58,7 +56,7 @@ impl Room {
     pub fn harm_of_max(&self) -> Option<String> {
         // Timeouts that wait do not count.
         let entries = if self.harm_of_timeouts().is_none() { self.grown } else { self.count };
-        (!fits(entries, self.original) && (self.original < self.max || self.max == 0)).then(|| {
+        (!has_headroom(entries, self.original) && (self.original < self.max || self.max == 0)).then(|| {
             let coming = if entries > self.count { format!(", and may become {entries}") } else { String::new() };
             format!("{} entries are in use{coming}; {} could drop new ones", self.count, self.original)
         })
@@ -76,25 +74,12 @@ fn stretched(count: u64, now: u64, original: u64) -> u64 {
     u64::try_from(times).unwrap_or(u64::MAX).min(count.saturating_mul(LONGEST_STRETCH))
 }
 
-/// Whether so many entries leave room below this max; 0 is no limit.
-fn fits(entries: u64, max: u64) -> bool {
-    max == 0 || entries.checked_add(headroom(entries, max)).is_some_and(|all| all <= max)
-}
-
-/// A tenth of the entries, 1024 at least, or a tenth of a small table.
-fn headroom(entries: u64, max: u64) -> u64 {
-    (entries / 10).max(HEADROOM.min(max / 10)).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_table_needs_a_tenth_more_but_1024_or_a_tenth_of_max_at_least() {
-        assert!(!fits(64_513, 65_536) && fits(59_000, 65_536));
-        assert!(fits(921, 1_024) && !fits(923, 1_024) && fits(0, 1_024));
-        assert!(fits(u64::MAX, 0) && !fits(u64::MAX, u64::MAX) && !fits(1, 1));
+    fn max_stays_above_what_is_there_and_its_room() {
         let room = |count| Room { count, grown: count, max: 1 << 20, original: 1_000 };
         assert_eq!(room(100_000).lowest_max(1_000), 110_000);
         assert_eq!(room(500).lowest_max(1_000), 1_000);

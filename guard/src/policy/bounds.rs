@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::limits::{Limits, table_bytes, with_headroom};
+use super::limits::{Limits, has_headroom, table_bytes};
 use super::plan::{Change, Plan, Setting};
 use crate::figures::{bytes, grouped, time};
 use crate::model::ResizeCost;
@@ -186,7 +186,7 @@ fn check_value(change: &Change, limits: &Limits, found: &InForce) -> Result<(), 
 fn check_max(change: &Change, found: &TableReading) -> Result<(), Violation> {
     // A found 0 is no limit, so any number is lower.
     let lowered = change.new < found.max || found.max == 0;
-    if lowered && change.new < with_headroom(found.count) {
+    if lowered && !has_headroom(found.count, change.new) {
         return Err(Violation::BelowCount { new: change.new, count: found.count });
     }
     Ok(())
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn what_keeps_within_everything_passes() {
         assert_eq!(verdict(&[], &FOUND), Ok(0));
-        assert_eq!((max(100_000), max(3_024), buckets(65_536)), (Ok(1), Ok(1), Ok(1)));
+        assert_eq!((max(100_000), max(2_222), buckets(65_536)), (Ok(1), Ok(1), Ok(1)));
     }
 
     #[test]
@@ -260,7 +260,7 @@ mod tests {
         };
         assert_eq!(max(100_001), out(Setting::Max, 100_001, LIMITS.max));
         assert_eq!(max(999), out(Setting::Max, 999, LIMITS.max));
-        assert_eq!(max(3_023), Err(Violation::BelowCount { new: 3_023, count: 2_000 }));
+        assert_eq!(max(2_221), Err(Violation::BelowCount { new: 2_221, count: 2_000 }));
         assert_eq!(buckets(66_048), out(Setting::Buckets, 66_048, LIMITS.buckets));
         assert_eq!(buckets(1_536), Err(Violation::BucketsLowered { old: 2_048, new: 1_536 }));
         assert_eq!(buckets(4_100), Err(Violation::Uneven { new: 4_100, step: 512 }));

@@ -14,6 +14,8 @@ use crate::observe::{TableReading, Timeout, Timeouts};
 const DEFAULT_CEILING: u64 = 4_194_304;
 /// `struct hlist_nulls_head`: one pointer.
 pub(super) const BUCKET_BYTES: u64 = 8;
+/// Entries that a table is left free for, unless a tenth of max is less.
+const HEADROOM: u64 = 1_024;
 /// `struct nf_conn` is never smaller on 64 bits; guards against an entry size that was read as 0.
 const SMALLEST_ENTRY: u64 = 256;
 
@@ -153,10 +155,15 @@ impl Range {
     }
 }
 
-/// The lowest max that leaves room for so many entries and a tenth more, 1024 at least: a lower one would refuse new flows
-/// at the next gust.
-pub(super) fn with_headroom(count: u64) -> u64 {
-    count.saturating_add((count / 10).max(1_024))
+/// Whether this max has room for so many entries and a tenth more, 1024 or a tenth of a small table at least: a lower one would
+/// refuse new flows at the next gust. 0 is no limit.
+pub(crate) fn has_headroom(entries: u64, max: u64) -> bool {
+    max == 0 || entries.checked_add(headroom(entries, max)).is_some_and(|all| all <= max)
+}
+
+/// Entries that are left free beside so many.
+pub(crate) fn headroom(entries: u64, max: u64) -> u64 {
+    (entries / 10).max(HEADROOM.min(max / 10)).max(1)
 }
 
 /// Bytes that so many entries and buckets take together.
@@ -177,6 +184,13 @@ fn share_of(percent: f64, total: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_needs_a_tenth_more_but_1024_or_a_tenth_of_max_at_least() {
+        assert!(!has_headroom(64_513, 65_536) && has_headroom(59_000, 65_536));
+        assert!(has_headroom(921, 1_024) && !has_headroom(923, 1_024) && has_headroom(0, 1_024));
+        assert!(has_headroom(u64::MAX, 0) && !has_headroom(u64::MAX, u64::MAX) && !has_headroom(1, 1));
+    }
 
     const HOST: Host = Host {
         timeouts: Timeouts::new(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::gain::Gain;
-use super::limits::{entry_cost, table_bytes, with_headroom};
+use super::limits::{entry_cost, has_headroom, table_bytes};
 use super::ours::Own;
 use super::plan::{Change, Expectation, Expected, Rule, Setting};
 use super::pressure::{NEAR, passes_mark};
@@ -81,7 +81,7 @@ fn relax_max(situation: &Situation<'_>, current: u64, target: u64) -> Option<Ste
     let horizon = policy.table.horizon;
     // No further ahead than a raise looks: max rises again at once.
     let reach = estimate.table.count.max(estimate.forecast);
-    let fits = has_room(situation, reach, new) && with_headroom(estimate.table.count) <= new;
+    let fits = has_room(situation, reach, new) && has_headroom(estimate.table.count, new);
     let count = estimate.outlook.count(horizon, &estimate.timeouts, new);
     let change = Change {
         setting: Setting::Max,

@@ -21,7 +21,11 @@ struct Host {
 
 impl Host {
     fn new(policy: Policy, estimate: Estimate) -> Self {
-        let mut found = host(&at_rest(&[], MAX, &[]));
+        Self::found_with(MAX, policy, estimate)
+    }
+
+    fn found_with(max: u64, policy: Policy, estimate: Estimate) -> Self {
+        let mut found = host(&at_rest(&[], max, &[]));
         found.timeouts = Timeout::ALL.into_iter().map(|timeout| (timeout, timeout.kernel_default())).collect();
         let limits = Limits::new(&policy, &found).unwrap();
         Self { policy, limits, state: State::default(), estimate }
@@ -114,6 +118,15 @@ fn max_keeps_room_above_the_count_and_the_mark() {
     assert_eq!(host.run(&[(Timeout::UdpStream, 375.0)], 30 * MINUTE), [(10, Setting::Max, 100_000)]);
     let mut host = Host::new(Policy::default(), at_rest(&[], 200_000, &[]));
     assert_eq!(host.run(&[(Timeout::UdpStream, 525.0)], 30 * MINUTE), [], "63,000 are too many");
+}
+
+#[test]
+fn a_small_table_comes_all_the_way_back() {
+    // 200 entries are a fifth of the 1,024 that were found.
+    let mut host = Host::found_with(1_024, Policy::default(), at_rest(&[], 4_096, &[]));
+    host.estimate.table.buckets = 1 << 21;
+    let changes = host.run(&[(Timeout::UdpStream, 200.0 / 120.0)], 30 * MINUTE);
+    assert_eq!(changes, [(10, Setting::Max, 2_048), (11, Setting::Max, 1_024)]);
 }
 
 #[test]
