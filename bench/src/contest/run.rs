@@ -81,7 +81,7 @@ pub(super) struct Run {
 }
 
 /// A resize, for most of which all packets of tracked flows wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Stall {
     /// When it was done, milliseconds after the load's start; below 0 before it.
     pub at_ms: i64,

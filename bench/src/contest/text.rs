@@ -317,10 +317,11 @@ mod tests {
 
     #[test]
     fn resizes_of_the_first_round_stand_beside_those_observed() {
-        let stall = Stall { at_ms: -20, took_us: 900, own: true, comm: "conntrack-guard".to_owned() };
+        let stall = Stall { at_ms: -20, took_us: 900, from: Some(512), own: true, ..Stall::default() };
         let with = |stalls| markdown(&report(|entry| entry.runs[0].stalls = stalls), &[]);
         let told = "tells (the last 16):\n\n";
-        let line = "- guard: 20.0 ms before the load: took 900 µs, by the guard itself\n\nIn the observed run";
+        let line =
+            "- guard: 20.0 ms before the load: from 512 to ? took 900 µs, by the guard itself\n\nIn the observed run";
         assert!(with(Some(vec![stall])).contains(&format!("{told}{line}")));
         assert!(with(Some(Vec::new())).contains(&format!("{told}- guard: none\n")));
     }
