@@ -22,6 +22,9 @@ const LIMIT: u32 = 300;
 
 /// Empties the table and writes the settings.
 pub(crate) fn start(settings: Settings, stop: &AtomicBool) -> Result<()> {
+    // Also where it is empty: this loads nf_conntrack_netlink, which a guard looks at the entries through if it is there. The
+    // first of several must not be the only one without.
+    ctnetlink::flush()?;
     empty(stop)?;
     settings.write().map_err(|error| {
         let refused = error.chain().any(|cause| {
