@@ -198,6 +198,8 @@ fn pause(took: Duration, table: &TableReading) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
 
     fn entry(protocol: u8) -> Entry {
@@ -246,6 +248,56 @@ mod tests {
         assert_eq!((pause(millis(1), &table(10)), pause(millis(1), &table(501))), (SELDOM, OFTEN));
         assert_eq!(pause(millis(80), &table(10)), Duration::from_secs(400));
         assert_eq!(pause(millis(80), &table(501)), Duration::from_secs(8));
+    }
+
+    /// One that is not done yet, and what lets it be done.
+    fn taking() -> (Taker, mpsc::Sender<Census>) {
+        let (done, wait) = mpsc::channel();
+        let thread =
+            thread::spawn(move || wait.recv().map(|census| (census, Duration::ZERO)).map_err(io::Error::other));
+        let taking = Taking { thread, began: Duration::from_secs(5), table: TableReading::default() };
+        (Taker { taking: Some(taking), ..Taker::default() }, done)
+    }
+
+    #[test]
+    fn nobody_waits_for_a_look_and_none_begins_beside_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut taker, done) = taking();
+        let thread = taker.taking.as_ref().unwrap().thread.thread().id();
+        taker.look(root.path(), &TableReading::default(), Some(Duration::ZERO));
+        assert_eq!((taker.last(), taker.taking.as_ref().unwrap().thread.thread().id()), (None, thread));
+        let census = Census { entries: 7, ..Census::default() };
+        done.send(census.clone()).unwrap();
+        while !taker.taking.as_ref().unwrap().thread.is_finished() {
+            thread::yield_now();
+        }
+        assert_eq!(taker.last(), Some(census));
+        assert_eq!((taker.next, taker.taking.is_none()), (Duration::from_secs(5) + SELDOM, true));
+    }
+
+    #[test]
+    fn a_look_that_failed_leaves_nothing_known() {
+        let (mut taker, done) = taking();
+        taker.last = Some(Census::default());
+        drop(done);
+        while !taker.taking.as_ref().unwrap().thread.is_finished() {
+            thread::yield_now();
+        }
+        assert_eq!(taker.last(), None);
+        assert!(taker.next >= AFTER_FAILURE);
+    }
+
+    #[test]
+    fn a_look_is_taken_at_the_ordinary_priority() {
+        thread::spawn(|| {
+            // Where it may not be urgent it is ordinary already.
+            let _ = priority::urgent();
+            // What comes of it depends on the machine.
+            let _ = take();
+            assert_eq!(rustix::process::getpriority_process(None).unwrap(), 0);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]
