@@ -104,7 +104,10 @@ impl Control {
         });
         self.observer.grant(credit.unwrap_or(0));
         self.reporter.tick(&sample, &estimate, &plan, outcomes);
-        self.observer.look_at_entries(&sample.table, estimate.look_within);
+        if spent.is_none() {
+            // In a surge it would hold up the next answer.
+            self.observer.look_at_entries(&sample.table, estimate.look_within);
+        }
         if let Some(recorder) = &mut self.recorder {
             recorder.add(sample);
         }

@@ -4,15 +4,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::{TableReading, Timeout, since_boot};
 use crate::kernel::ctnetlink::{Entry, Presence, Socket};
-use crate::priority;
 
 /// So many entries are a good enough sample: the error of a share is at most 2.2 points in 95 of 100 cases.
 const ENOUGH: u64 = 2_048;
@@ -61,26 +58,15 @@ pub struct InState {
     pub seconds_left: u64,
 }
 
-/// Looks at the entries from time to time, on a thread of the ordinary priority: a look takes milliseconds of a CPU, for which
-/// neither the gateway's own programs nor the next answer to a surge shall wait.
+/// Looks at the entries from time to time.
 #[derive(Debug, Default)]
 pub(super) struct Taker {
     /// Time since boot before which none is taken.
     next: Duration,
     last: Option<Census>,
-    /// How much of a CPU the last one took.
+    /// How long the last one took.
     took: Duration,
     presence: Presence,
-    taking: Option<Taking>,
-}
-
-/// A look that is being taken.
-#[derive(Debug)]
-struct Taking {
-    thread: JoinHandle<io::Result<(Census, Duration)>>,
-    began: Duration,
-    /// As it was when the look began.
-    table: TableReading,
 }
 
 impl Taker {
@@ -89,42 +75,28 @@ impl Taker {
         Self { presence, ..Self::default() }
     }
 
-    /// The last census that is done.
-    pub(super) fn last(&mut self) -> Option<Census> {
-        if let Some(done) = self.taking.take_if(|taking| taking.thread.is_finished()) {
-            match done.thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that takes it panicked"))) {
-                Ok((census, took)) => {
-                    self.next = done.began.saturating_add(pause(took, &done.table));
-                    (self.last, self.took) = (Some(census), took);
-                }
-                Err(error) => self.failed(&error),
-            }
-        }
+    /// The last census.
+    pub(super) fn last(&self) -> Option<Census> {
         self.last.clone()
     }
 
-    /// Begins a new one if it is time, or if the last one is as old as `within`. Without ctnetlink there is none.
+    /// Takes a new one if it is time, or if the last one is as old as `within`. Without ctnetlink there is none.
     pub(super) fn look(&mut self, root: &Path, table: &TableReading, within: Option<Duration>) {
         let now = since_boot();
-        let due = now >= self.next || within.is_some_and(|within| self.is_awaited(now, within));
-        if !due || self.taking.is_some() {
-            return;
+        if now >= self.next || within.is_some_and(|within| self.is_awaited(now, within)) {
+            let pause = match self.take(root) {
+                Ok((census, took)) => {
+                    (self.last, self.took) = (Some(census), took);
+                    pause(took, table)
+                }
+                Err(error) => {
+                    tracing::debug!("no census: {error}");
+                    self.last = None;
+                    AFTER_FAILURE
+                }
+            };
+            self.next = now.saturating_add(pause);
         }
-        let started = if self.presence.is_there(root) {
-            thread::Builder::new().name("census".to_owned()).spawn(take)
-        } else {
-            Err(io::Error::other("nf_conntrack_netlink is not loaded"))
-        };
-        match started {
-            Ok(thread) => self.taking = Some(Taking { thread, began: now, table: *table }),
-            Err(error) => self.failed(&error),
-        }
-    }
-
-    fn failed(&mut self, error: &io::Error) {
-        tracing::debug!("no census: {error}");
-        self.last = None;
-        self.next = since_boot().saturating_add(AFTER_FAILURE);
     }
 
     fn is_awaited(&self, now: Duration, within: Duration) -> bool {
@@ -132,24 +104,24 @@ impl Taker {
         // Where the last try failed, there is no hurry to fail again.
         self.last.as_ref().is_some_and(|last| now.saturating_sub(last.at) >= pause)
     }
-}
 
-/// Takes one, on a thread of its own, and tells how much of a CPU that took.
-fn take() -> io::Result<(Census, Duration)> {
-    priority::ordinary();
-    let mut census = Census { at: since_boot(), ..Census::default() };
-    let mut sources = HashSet::new();
-    census.whole = Socket::open()?.entries(|entry| {
-        census.add(&entry);
-        if is_unanswered(&entry) {
-            sources.insert(entry.source);
+    fn take(&mut self, root: &Path) -> io::Result<(Census, Duration)> {
+        if !self.presence.is_there(root) {
+            return Err(io::Error::other("nf_conntrack_netlink is not loaded"));
         }
-        if census.entries < ENOUGH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    census.unreplied_sources = sources.len() as u64;
-    // Of a thread that ends with this: all that it ran.
-    let took = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from)?;
-    Ok((census, took))
+        let start = Instant::now();
+        let mut census = Census { at: since_boot(), ..Census::default() };
+        let mut sources = HashSet::new();
+        census.whole = Socket::open()?.entries(|entry| {
+            census.add(&entry);
+            if is_unanswered(&entry) {
+                sources.insert(entry.source);
+            }
+            if census.entries < ENOUGH { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        census.unreplied_sources = sources.len() as u64;
+        Ok((census, start.elapsed()))
+    }
 }
 
 impl Census {
@@ -198,8 +170,6 @@ fn pause(took: Duration, table: &TableReading) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     fn entry(protocol: u8) -> Entry {
@@ -248,56 +218,6 @@ mod tests {
         assert_eq!((pause(millis(1), &table(10)), pause(millis(1), &table(501))), (SELDOM, OFTEN));
         assert_eq!(pause(millis(80), &table(10)), Duration::from_secs(400));
         assert_eq!(pause(millis(80), &table(501)), Duration::from_secs(8));
-    }
-
-    /// One that is not done yet, and what lets it be done.
-    fn taking() -> (Taker, mpsc::Sender<Census>) {
-        let (done, wait) = mpsc::channel();
-        let thread =
-            thread::spawn(move || wait.recv().map(|census| (census, Duration::ZERO)).map_err(io::Error::other));
-        let taking = Taking { thread, began: Duration::from_secs(5), table: TableReading::default() };
-        (Taker { taking: Some(taking), ..Taker::default() }, done)
-    }
-
-    #[test]
-    fn nobody_waits_for_a_look_and_none_begins_beside_it() {
-        let root = tempfile::tempdir().unwrap();
-        let (mut taker, done) = taking();
-        let thread = taker.taking.as_ref().unwrap().thread.thread().id();
-        taker.look(root.path(), &TableReading::default(), Some(Duration::ZERO));
-        assert_eq!((taker.last(), taker.taking.as_ref().unwrap().thread.thread().id()), (None, thread));
-        let census = Census { entries: 7, ..Census::default() };
-        done.send(census.clone()).unwrap();
-        while !taker.taking.as_ref().unwrap().thread.is_finished() {
-            thread::yield_now();
-        }
-        assert_eq!(taker.last(), Some(census));
-        assert_eq!((taker.next, taker.taking.is_none()), (Duration::from_secs(5) + SELDOM, true));
-    }
-
-    #[test]
-    fn a_look_that_failed_leaves_nothing_known() {
-        let (mut taker, done) = taking();
-        taker.last = Some(Census::default());
-        drop(done);
-        while !taker.taking.as_ref().unwrap().thread.is_finished() {
-            thread::yield_now();
-        }
-        assert_eq!(taker.last(), None);
-        assert!(taker.next >= AFTER_FAILURE);
-    }
-
-    #[test]
-    fn a_look_is_taken_at_the_ordinary_priority() {
-        thread::spawn(|| {
-            // Where it may not be urgent it is ordinary already.
-            let _ = priority::urgent();
-            // What comes of it depends on the machine.
-            let _ = take();
-            assert_eq!(rustix::process::getpriority_process(None).unwrap(), 0);
-        })
-        .join()
-        .unwrap();
     }
 
     #[test]

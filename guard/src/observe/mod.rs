@@ -76,8 +76,8 @@ impl Observer {
         self.seldom.refresh(&self.root, sample)
     }
 
-    /// Begins to look at the entries themselves if it is time, for the samples that follow; sooner where the last look is as old as
-    /// `within`. Does not wait.
+    /// Looks at the entries themselves if it is time, for the samples that follow; sooner where the last look is as old as
+    /// `within`. Takes a few milliseconds, so it is for the time between two ticks: nothing that is urgent shall wait for it.
     pub fn look_at_entries(&mut self, table: &TableReading, within: Option<Duration>) {
         self.census.look(&self.root, table, within);
     }
